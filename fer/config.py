@@ -378,14 +378,23 @@ def rename_old_fields(values: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def from_dict(values: Mapping[str, Any]) -> Experiment:
-    """Builds the experiment from the result of `to_dict`, or from one that an earlier version recorded.
+    """Builds the experiment from the result of `to_dict`; missing fields have their defaults.
 
     Raises:
       UserError: a field is unknown, a part is no dictionary, or a value is invalid.
     """
-    experiment = _build(Experiment, rename_old_fields(values) if isinstance(values, Mapping) else values, "")
+    experiment = _build(Experiment, values, "")
     experiment.validate()
     return experiment
+
+
+def from_record(values: Mapping[str, Any]) -> Experiment:
+    """Builds the experiment that a run of this or an earlier version recorded.
+
+    Raises:
+      UserError: as `from_dict`.
+    """
+    return from_dict(rename_old_fields(values) if isinstance(values, Mapping) else values)
 
 
 def diff(one: Experiment, other: Experiment) -> list[str]:
@@ -469,7 +478,7 @@ def _build(kind: type, values: Any, path: str) -> Any:
     hints = typing.get_type_hints(kind)
     for name in values:
         if name not in hints:
-            raise UserError(f"There is no field {path}{name}{suggest_field(path + name)}.")
+            raise UserError(f"There is no field {path}{name}{suggest_field(path + str(name))}.")
     parts = {
         name: _build(hints[name], value, f"{path}{name}.") if dataclasses.is_dataclass(hints[name]) else value
         for name, value in values.items()

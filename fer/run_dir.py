@@ -345,7 +345,7 @@ class RunDir:
         path = self.config_file
         content = files.read_json(path, "the run's configuration")
         try:
-            experiment = config.from_dict(_get_field(content, "config", dict, path))
+            experiment = config.from_record(_get_field(content, "config", dict, path))
         except UserError as error:
             raise UserError(f"{path} is of another version of fer: {error}") from error
         sha256 = _get_field(content, "config_sha256", str, path)
@@ -637,7 +637,7 @@ def _is_leftover(name: str) -> bool:
 def _check_same_run(record: str, experiment: Experiment, data: TrainingData) -> None:
     found = files.read_json(record, "the run's config")
     try:
-        before, sha256 = config.from_dict(found["config"]), found["data"]["manifest_sha256"]
+        before, sha256 = config.from_record(found["config"]), found["data"]["manifest_sha256"]
     except (KeyError, TypeError) as error:
         raise UserError(f"{record} is not the record of a run; choose another --workdir.") from error
     if not isinstance(sha256, str):

@@ -95,11 +95,12 @@ def test_experiment_round_trips_through_dict():
     assert config.from_dict(experiment.to_dict()) == experiment
 
 
-def test_from_dict_fills_missing_fields_with_defaults():
+def test_from_record_fills_missing_fields_with_the_behaviour_of_their_version():
     record = Experiment().to_dict()
     for name in ("tf32", "steps_per_execution", "label_source", "on_nan", "profile_steps"):
         del record["train"][name]
-    assert config.from_dict(record) == Experiment(train=Train(steps_per_execution=1))  # older versions had no `auto`
+    assert config.from_dict(record) == Experiment()
+    assert config.from_record(record) == Experiment(train=Train(steps_per_execution=1))  # older versions had no `auto`
     assert config.sha256(record) != Experiment().sha256()  # the record keeps its own hash: see fer.models.loading
 
 
@@ -121,6 +122,11 @@ def test_from_dict_error_names_part_without_fields(value):
         config.from_dict({**Experiment().to_dict(), "train": value})
     with pytest.raises(UserError, match=r"^config is .*; it must hold the fields of a fer\.config\.Experiment"):
         config.from_dict(value)
+
+
+def test_from_dict_error_names_key_that_is_no_text():
+    with pytest.raises(UserError, match=r"There is no field train\.1"):
+        config.from_dict({"train": {1: 2}})
 
 
 def test_experiment_sha256_changes_with_every_field():
@@ -210,7 +216,7 @@ def record_with_old_names(experiment: Experiment) -> dict:
     return record
 
 
-def test_from_dict_reads_old_field_names_and_values():
+def test_from_record_reads_old_field_names_and_values():
     experiment = Experiment(
         model=Model(stem_channels="sum", truncate_at="mixed8"),
         data=Data(mode="in_memory", in_memory_limit_mib=7),
@@ -223,7 +229,7 @@ def test_from_dict_reads_old_field_names_and_values():
         "resident",
         "runs/a",
     )
-    assert config.from_dict(record) == experiment
+    assert config.from_record(record) == experiment
 
 
 def test_renamed_fields_map_names_that_no_longer_exist_to_existing_ones():

@@ -25,8 +25,8 @@ def build(config: Model, precision: str, seed: int | None = 0, classes: int = le
     Args:
       config: network and input size. The architecture does not depend on `config.weights`.
       precision: of the backbone: float32, mixed_bfloat16 or mixed_float16.
-      seed: of the initial weights; sets Keras' global random state. None draws them from that state, for weights that
-        are replaced.
+      seed: of the initial weights; sets the global random states of Python, NumPy and Keras. None draws them from
+        Keras' state, for weights that are replaced.
       classes: number of classes; by default that of FER-2013.
 
     Returns:

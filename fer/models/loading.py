@@ -325,7 +325,7 @@ def _open_export(workdir: str, found: export_manifest.ExportEntry) -> LoadedRun:
     manifest = os.path.join(os.path.dirname(found.path), export_manifest.FILE)
     return LoadedRun(
         workdir=workdir,
-        config=config.from_dict(run["config"]),
+        config=config.from_record(run["config"]),
         recorded=run["config"],
         config_sha256=run["config_sha256"],
         model=runtimes.load(found.path, entry["format"], len(content["classes"])),

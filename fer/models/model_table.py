@@ -70,6 +70,9 @@ def check(name: str) -> None:
       UserError: it is not; the message names the nearest.
     """
     known = [*(row.name for row in table()), *keras_cv_presets.names()]
+    plain = name.removesuffix("_imagenet")  # the names of KerasCV's presets with weights have this suffix
+    if plain != name and plain in known:
+        raise UserError(f"There is no model {name!r}: choose {plain} with config.model.weights=imagenet.")
     if name not in known:
         raise UserError(f"There is no model {name!r}{suggest(name, known)}.")
 

@@ -168,8 +168,7 @@ def backbone_spec(name: str) -> Backbone:
     presets = keras_cv_presets.names()
     if name not in presets:
         raise UserError(f"There is no model {name!r}{suggest(name, [*BACKBONES, *presets])}.")
-    # The suffix of a preset names weights on Kaggle; `model.weights` alone decides which are loaded.
-    short = name.removeprefix(keras_cv_presets.PREFIX).removesuffix("_imagenet")
+    short = name.removeprefix(keras_cv_presets.PREFIX)
     preset = keras_cv_presets.PRESETS[short]
     return Backbone(
         functools.partial(keras_cv_presets.build, short),

@@ -20,7 +20,7 @@ from optuna.storages import RetryHeartbeatStaleTrialCallback
 from optuna.trial import FrozenTrial, TrialState
 
 from fer import escaping
-from fer.config import flatten, from_dict
+from fer.config import flatten, from_record
 from fer.errors import StorageError, UserError
 from fer.sweep import storages
 from fer.sweep.search_space import CHANGE, Choice, Range, Space, Value, grid_points
@@ -128,7 +128,7 @@ def open_study(storage: str, asked: dict[str, Any], pruning: str, prune_after: i
         study.set_user_attr("asked", asked)
     found = study.user_attrs["asked"]
     if "config" in found:  # which an earlier version may have recorded
-        found = {**found, "config": json.loads(json.dumps(from_dict(found["config"]).to_dict()))}
+        found = {**found, "config": json.loads(json.dumps(from_record(found["config"]).to_dict()))}
     different = [name for name in asked if found.get(name) != asked[name]]
     if different:
         raise UserError(

@@ -123,10 +123,8 @@ PRESETS = {
 
 
 def names() -> list[str]:
-    """Returns the names of all presets in the registry: <name> and, if Kaggle has weights, <name>_imagenet."""
-    return [
-        PREFIX + name + end for name, preset in PRESETS.items() for end in ("", "_imagenet")[: 1 + preset.pretrained]
-    ]
+    """Returns the names of all presets in the registry."""
+    return [PREFIX + name for name in PRESETS]
 
 
 def build(name: str, side: int, channels: int) -> tf.keras.Model:
