@@ -204,17 +204,19 @@ def open_folder(workdir: str, precision: str | None = None) -> LoadedRun:
 
     Args:
       workdir: the folder.
-      precision: of the network; by default that of the configuration. "auto" becomes the fastest precision of this
-        machine.
+      precision: of the network; by default that of the configuration, or float32 if this machine cannot compute in
+        it. "auto" becomes the fastest precision of this machine.
 
     Raises:
       UserError: as `open_run`, or the precision cannot be computed here.
     """
     from fer.models import classifier, weights  # here, so that `check` does not import TensorFlow
-    from fer.models.precision import best_precision, check_computable
+    from fer.models.precision import best_precision, check_computable, is_computable
 
     best, recorded = RunDir(workdir).read_best(), RunDir(workdir).read_config()
-    precision = precision or recorded.experiment.train.precision
+    if not precision:
+        precision = recorded.experiment.train.precision
+        precision = precision if is_computable(precision) else "float32"
     if precision == "auto":  # training records the precision that it resolved; a config.json from elsewhere may not
         precision, _ = best_precision()
     check_computable(precision)

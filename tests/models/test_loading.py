@@ -114,6 +114,13 @@ def test_open_run_resolves_precision_auto(workdir, monkeypatch):
     assert opened.model(factories.images(2)).dtype == tf.float32
 
 
+def test_open_run_computes_in_float32_what_this_machine_cannot_compute_otherwise(workdir, monkeypatch):
+    experiment = dataclasses.replace(factories.EXPERIMENT, train=Train(precision="mixed_bfloat16"))
+    change(workdir / "config.json", config=experiment.to_dict(), config_sha256=experiment.sha256())
+    monkeypatch.setattr(precision, "is_computable", lambda name: name == "float32")
+    assert loading.open_run(str(workdir)).precision == "float32"
+
+
 @pytest.mark.parametrize("field", list(EPOCH_FIELDS))
 @pytest.mark.parametrize("value", [None, "1", -1, True, [], {"a": 1}, float("nan"), float("inf"), 10**400])
 def test_read_history_error_names_the_field_of_a_damaged_entry(workdir, field, value):
