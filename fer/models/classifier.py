@@ -86,17 +86,17 @@ def channel_mixing(config: Model) -> np.ndarray | None:
 
 
 def _normalization(config: Model, chosen: Backbone) -> Normalization:
-    return NORMALIZATIONS[config.normalization or chosen.pixels]
+    return NORMALIZATIONS[config.normalization or chosen.normalization]
 
 
 def _normalize(x: tf.Tensor, config: Model, chosen: Backbone) -> tf.Tensor:
     """Normalizes grey pixels [B, h, w, 1] to the backbone's input, float32, with one to three channels."""
-    pixels = _normalization(config, chosen)
+    normalization = _normalization(config, chosen)
     if chosen.channels > 1 and config.stem_channels == "repeat":
         x = layers.Concatenate(dtype="float32", name="channels")([x] * 3)
-        return layers.Rescaling(pixels.scale, pixels.offset, dtype="float32", name="pixels")(x)
-    x = layers.Rescaling(np.mean(pixels.scale), np.mean(pixels.offset), dtype="float32", name="pixels")(x)
-    if chosen.channels == 1 or pixels.alike:
+        return layers.Rescaling(normalization.scale, normalization.offset, dtype="float32", name="pixels")(x)
+    x = layers.Rescaling(np.mean(normalization.scale), np.mean(normalization.offset), dtype="float32", name="pixels")(x)
+    if chosen.channels == 1 or normalization.alike:
         return x
     return layers.Concatenate(dtype="float32", name="channels")([x, tf.ones_like(x)])
 

@@ -27,7 +27,7 @@ class Backbone:
     build: Callable[..., tf.keras.Model]  # (side, channels) -> [B, side, side, channels] to [B, h, w, C]
     size: int  # default side in pixels: that of the publication's training
     min_size: int  # smallest side in pixels
-    pixels: str  # a key of fer.models.normalization.NORMALIZATIONS
+    normalization: str  # a key of fer.models.normalization.NORMALIZATIONS
     # Pattern of the names of layers at the ends of blocks, which every path passes. A group of the pattern names the
     # block (if several layers give one name, the last ends it); without a group, blocks are block1, block2, ...
     block_end_pattern: str
@@ -39,7 +39,7 @@ class Backbone:
 
 
 def _keras_application(
-    name: str, size: int, smallest: int, pixels: str, block_end_pattern: str, **arguments: Any
+    name: str, size: int, min_size: int, normalization: str, block_end_pattern: str, **arguments: Any
 ) -> Backbone:
     """Returns the specification of a network of tf.keras.applications.
 
@@ -53,15 +53,17 @@ def _keras_application(
             return application(include_top=False, weights=weights, input_shape=(side, side, channels), **arguments)
 
     imagenet = functools.partial(build, "imagenet", channels=3)
-    return Backbone(functools.partial(build, None), size, smallest, pixels, block_end_pattern, imagenet)
+    return Backbone(functools.partial(build, None), size, min_size, normalization, block_end_pattern, imagenet)
 
 
 def _efficientnet(version: str, size: int) -> Backbone:
     return _keras_application(f"EfficientNet{version}", size, 32, "torch", EFFICIENTNET)
 
 
-def _efficientnet_v2(version: str, size: int, pixels: str) -> Backbone:
-    return _keras_application(f"EfficientNetV2{version}", size, 32, pixels, EFFICIENTNET, include_preprocessing=False)
+def _efficientnet_v2(version: str, size: int, normalization: str) -> Backbone:
+    return _keras_application(
+        f"EfficientNetV2{version}", size, 32, normalization, EFFICIENTNET, include_preprocessing=False
+    )
 
 
 def _convnext(version: str) -> Backbone:

@@ -161,7 +161,7 @@ def test_efficientnet_from_random_weights_sees_normalised_pixels():
 )
 def test_summed_stem_kernels_give_what_three_channels_give(name, side, monkeypatch):
     """Also at the border, where zeros are padded after the normalisation, and with means that differ by channel."""
-    in_colour = dataclasses.replace(registry.BACKBONES["tiny"], channels=3, pixels="torch")
+    in_colour = dataclasses.replace(registry.BACKBONES["tiny"], channels=3, normalization="torch")
     monkeypatch.setitem(registry.BACKBONES, "tiny_rgb", in_colour)
     repeat, grey = (Model(name=name, image_size=side, stem_channels=grey) for grey in ("repeat", "sum"))
     donor = registry.backbone_spec(name).build(side, 3)

@@ -31,14 +31,14 @@ class Convolution:
 
 
 def load(
-    model: tf.keras.Model, convolutions: Mapping[str, Convolution], pixels: Normalization, images: np.ndarray
+    model: tf.keras.Model, convolutions: Mapping[str, Convolution], normalization: Normalization, images: np.ndarray
 ) -> None:
     """Loads convolutions without batch normalization into a network that has it.
 
     Args:
       model: backbone with three input channels.
       convolutions: by the names of their layers, NAME or NAME_conv, which NAME_bn follows; from input to output.
-      pixels: normalization of the network's input.
+      normalization: of the network's input.
       images: [N, 48, 48, 1] uint8, faces on which the statistics of each convolution are measured.
     """
     for name, each in convolutions.items():
@@ -46,7 +46,7 @@ def load(
         norm = _get_normalization(model, name)
         shift = each.shift + each.scale * each.bias
         norm.set_weights([each.scale, shift, np.zeros_like(shift), np.full_like(shift, 1 - norm.epsilon)])
-    statistics = _measure_statistics(model, list(convolutions), pixels, images)
+    statistics = _measure_statistics(model, list(convolutions), normalization, images)
     for (name, each), (mean, variance) in zip(convolutions.items(), statistics):
         _unfold(model, name, each, mean, variance)
 
@@ -56,7 +56,7 @@ def _get_normalization(model: tf.keras.Model, name: str) -> tf.keras.layers.Batc
 
 
 def _measure_statistics(
-    model: tf.keras.Model, names: list[str], pixels: Normalization, images: np.ndarray
+    model: tf.keras.Model, names: list[str], normalization: Normalization, images: np.ndarray
 ) -> list[tuple[np.ndarray, np.ndarray]]:
     """Measures mean and variance of the channels of each convolution, float64 [out], over faces and positions."""
     convolutions = tf.keras.Model(model.input, [model.get_layer(name).output for name in names])
@@ -64,7 +64,9 @@ def _measure_statistics(
 
     @tf.function(autograph=False)
     def moments(faces: tf.Tensor) -> list[tuple[tf.Tensor, tf.Tensor]]:
-        outputs = convolutions(tf.image.resize(faces, [side, side]) * pixels.scale + pixels.offset, training=False)
+        outputs = convolutions(
+            tf.image.resize(faces, [side, side]) * normalization.scale + normalization.offset, training=False
+        )
         return [(tf.reduce_mean(each, [0, 1, 2]), tf.reduce_mean(each**2, [0, 1, 2])) for each in outputs]
 
     means = [np.zeros(1)] * len(names)

@@ -33,8 +33,8 @@ def load(model: tf.keras.Model, path: str, images: np.ndarray) -> None:
     """
     names = [f"{name}_conv" for name in dlib_resnet.CONVOLUTIONS]
     shapes = [tuple(model.get_layer(name).kernel.shape) for name in names]
-    pixels = NORMALIZATIONS[registry.backbone_spec("dlib_resnet").pixels]
-    batch_norm_unfolding.load(model, dict(zip(names, read(path, shapes))), pixels, images)
+    normalization = NORMALIZATIONS[registry.backbone_spec("dlib_resnet").normalization]
+    batch_norm_unfolding.load(model, dict(zip(names, read(path, shapes))), normalization, images)
 
 
 def read(path: str, shapes: Sequence[tuple[int, int, int, int]]) -> list[Convolution]:

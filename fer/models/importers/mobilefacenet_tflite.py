@@ -66,8 +66,8 @@ def load_tensors(model: tf.keras.Model, tensors: Mapping[str, np.ndarray], path:
             # The graph computes relu(x) + mul * (x - |x|), which is 2 * mul * x for negative x.
             slopes = 2 * _find(tensors, f"{scope}/mul", bias.shape, path)
             model.get_layer(f"{name}_prelu").set_weights([slopes[np.newaxis, np.newaxis]])
-    pixels = NORMALIZATIONS[registry.backbone_spec("mobilefacenet").pixels]
-    batch_norm_unfolding.load(model, convolutions, pixels, images)
+    normalization = NORMALIZATIONS[registry.backbone_spec("mobilefacenet").normalization]
+    batch_norm_unfolding.load(model, convolutions, normalization, images)
 
 
 def read(path: str) -> dict[str, np.ndarray]:

@@ -82,7 +82,7 @@ def loaded(file) -> tf.keras.Model:
 
 def normalized_faces() -> np.ndarray:
     """Faces after the network's normalization."""
-    pixels = NORMALIZATIONS[registry.backbone_spec("dlib_resnet").pixels]
+    pixels = NORMALIZATIONS[registry.backbone_spec("dlib_resnet").normalization]
     return (tf.image.resize(FACES, [SIDE, SIDE]) * pixels.scale + pixels.offset).numpy()
 
 
