@@ -106,7 +106,7 @@ def test_open_run_names_the_program_that_restores_a_delta(folder):
         loading.open_run(str(folder / "delta"))
 
 
-@pytest.mark.parametrize("share", [0.01, 0.001])
+@pytest.mark.parametrize("share", [pytest.param(0.01, marks=pytest.mark.extended), 0.001])
 @pytest.mark.parametrize("seed", range(5))
 def test_apply_delta_rejects_base_weights_that_differ_a_little(folder, tmp_path, share, seed):
     """As those of a run that was fine-tuned from the base weights do; `share` is relative to the weights."""

@@ -48,7 +48,7 @@ def start(storage: str, dies: str = "no") -> subprocess.Popen:
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
-@pytest.mark.parametrize("scheme", ["journal:", "sqlite:///"])
+@pytest.mark.parametrize("scheme", ["journal:", pytest.param("sqlite:///", marks=pytest.mark.extended)])
 def test_acquire_trial_gives_each_point_to_one_process_and_those_of_dead_processes_again(tmp_path, scheme):
     storage = f"{scheme}{tmp_path}/study"
     killed = start(storage, dies="yes")

@@ -73,6 +73,7 @@ def read_rollbacks(workdir) -> list:
     return json.loads((workdir / "rollbacks.json").read_text())
 
 
+@pytest.mark.extended
 def test_run_skips_batches_since_checkpoint_and_resumes_to_same_bits_after_kill(
     settings, synthetic_shards, poison, tmp_path, capsys
 ):

@@ -56,11 +56,10 @@ def lookahead() -> Experiment:
     return experiment
 
 
-EXTENDED = [pytest.param(each, marks=pytest.mark.extended) for each in (sharpness_aware, lookahead)]
-EXTENDED.append(pytest.param(half_precision, marks=[pytest.mark.extended, needs_float16]))
-
-
-@pytest.mark.parametrize("settings", [fine_tuning, *EXTENDED])
+@pytest.mark.extended
+@pytest.mark.parametrize(
+    "settings", [fine_tuning, sharpness_aware, lookahead, pytest.param(half_precision, marks=needs_float16)]
+)
 def test_run_resumes_to_same_bits(settings, synthetic_shards, tmp_path):
     uninterrupted, resumed = tmp_path / "uninterrupted", tmp_path / "resumed"
     trainer.train(settings(), synthetic_shards.folder, str(uninterrupted), "one")

@@ -234,6 +234,7 @@ def test_teacher_without_weights_raises_user_error_and_leaves_nothing(synthetic_
     assert not (tmp_path / "student").exists()
 
 
+@pytest.mark.extended
 def test_run_with_teacher_resumes_to_same_weights_after_kill(student, synthetic_shards, tmp_path, capsys):
     (settings, uninterrupted), resumed = student, str(tmp_path / "resumed")
     shutil.copytree(uninterrupted, resumed)

@@ -78,19 +78,22 @@ def killed(config, synthetic_shards, tmp_path_factory) -> pathlib.Path:
         outcome = launch.wait_for_exit(started, LIMIT)[0]
         last_step = checkpoints.list_steps(str(workdir / "checkpoints"))[-1]
         (folder / "killed.json").write_text(json.dumps([time.monotonic() - began, last_step, *outcome]))
-        results = launch.wait_for_exit(start_tasks(config, synthetic_shards.folder, workdir), LIMIT)
-        (folder / "ended.json").write_text(json.dumps(results))
+        resumed = launch.start_two_workers(config, synthetic_shards.folder, workdir)
+        (folder / "ended.json").write_text(json.dumps(launch.wait_for_exit(resumed, LIMIT)))
 
-    return shared_folder(tmp_path_factory, "two-workers", train) / "run"
+    return shared_folder(tmp_path_factory, "killed-workers", train) / "run"
 
 
 @pytest.fixture(scope="module")
 def uninterrupted(config, synthetic_shards, tmp_path_factory) -> pathlib.Path:
-    """Returns the directory of an uninterrupted run of two workers."""
-    workdir = tmp_path_factory.mktemp("uninterrupted") / "run"
-    results = launch.wait_for_exit(launch.start_two_workers(config, synthetic_shards.folder, workdir), LIMIT)
-    assert [code for code, _, _ in results] == [0, 0], results
-    return workdir
+    """Returns the directory of an uninterrupted run of two workers, whose results are in ended.json beside it."""
+
+    def train(folder: pathlib.Path) -> None:
+        results = launch.wait_for_exit(start_tasks(config, synthetic_shards.folder, folder / "run"), LIMIT)
+        assert [code for code, _, _ in results] == [0, 0], results
+        (folder / "ended.json").write_text(json.dumps(results))
+
+    return shared_folder(tmp_path_factory, "two-workers", train) / "run"
 
 
 def read_result(workdir: pathlib.Path, name: str) -> list:
@@ -124,6 +127,7 @@ def assert_same_bits(found: pathlib.Path, expected: pathlib.Path) -> None:
         ], metric
 
 
+@pytest.mark.extended
 def test_worker_ends_when_another_is_killed_and_same_commands_resume(killed):
     seconds, last_step, code, _, errors = read_result(killed, "killed.json")
     assert seconds < 3 * strategy.HEARTBEAT_S
@@ -134,24 +138,25 @@ def test_worker_ends_when_another_is_killed_and_same_commands_resume(killed):
     results = read_result(killed, "ended.json")
     assert [code for code, _, _ in results] == [0, 0], results
     assert f"Resuming after step {last_step} of {STEPS}" in results[0][1]
+    # Of two processes, one after the other, each of which has three files.
+    assert len(list((killed / "events").rglob("events.*"))) == 6
 
 
-def test_workers_end_with_weights_and_metrics_of_one_replica(settings, killed, synthetic_shards, tmp_path):
+def test_workers_end_with_weights_and_metrics_of_one_replica(settings, uninterrupted, synthetic_shards, tmp_path):
     """Guarantee 2 across processes. 40 validation images in batches of 16 leave a partial last batch."""
     trainer.train(settings, synthetic_shards.folder, str(tmp_path / "one"), "one")
-    assert_near(killed, tmp_path / "one", tolerance=1e-5)
-    state = final_state(killed, STEPS)
+    assert_near(uninterrupted, tmp_path / "one", tolerance=1e-5)
+    state = final_state(uninterrupted, STEPS)
     kernels = [name for name in state if name.startswith("model/") and "/kernel/" in name]
     moved = max(np.abs(state[name] - state[name.replace("model/", "average/", 1)]).max() for name in kernels)
     assert moved > 5e-4  # fifty times the tolerance
 
 
-def test_workers_other_than_chief_write_and_print_nothing(killed):
-    (_, output, _), (_, other, errors) = read_result(killed, "ended.json")
+def test_workers_other_than_chief_write_and_print_nothing(uninterrupted):
+    (_, output, _), (_, other, errors) = read_result(uninterrupted, "ended.json")
     names = {"config.json", "history.json", "history.csv", "curves.png", "best.json", "checkpoints", "events"}
-    assert {path.name for path in killed.iterdir()} == names
-    # Of two processes, one after the other, each of which has three files.
-    assert len(list((killed / "events").rglob("events.*"))) == 6
+    assert {path.name for path in uninterrupted.iterdir()} == names
+    assert len(list((uninterrupted / "events").rglob("events.*"))) == 3
     assert "scripts/evaluate.py --workdir=" in output
     assert [line[:22] for line in other.splitlines() if line] == ["This is worker 1 of 2 "]
     assert "Traceback" not in errors

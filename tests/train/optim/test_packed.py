@@ -35,7 +35,7 @@ def train(name: str, on_gpu: bool, steps: int = 7, **settings) -> tuple[optimize
     return optimizer, [each.numpy() for each in (*variables, *sorted(slots, key=lambda slot: slot.name))]
 
 
-@pytest.mark.parametrize("clip_norm", [0.0, 0.5])
+@pytest.mark.parametrize("clip_norm", [pytest.param(0.0, marks=pytest.mark.extended), 0.5])
 @pytest.mark.parametrize(
     ("name", "kind"),
     [

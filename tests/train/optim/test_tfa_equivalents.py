@@ -139,7 +139,7 @@ def test_optimizer_skips_overflowed_gradients_under_loss_scaling(name, backend):
 
 
 @needs_addons
-@pytest.mark.parametrize("decay", [0.0, 0.1])
+@pytest.mark.parametrize("decay", [pytest.param(0.0, marks=pytest.mark.extended), 0.1])
 @pytest.mark.parametrize(("saving", "resuming"), [(tfa, tfa_equivalents), (tfa_equivalents, tfa), (tfa, packed)])
 @pytest.mark.parametrize("name", NAMES)
 def test_checkpoint_resumes_with_the_other_implementation(name, saving, resuming, decay, tmp_path):
