@@ -20,7 +20,7 @@ DATA = flags.DEFINE_string("data", None, "Directory of shards that scripts/conve
 OUTPUT = flags.DEFINE_string("output", None, "Directory of the report and of the run directories.")
 GRID = flags.DEFINE_string("grid", None, "Trains all combinations of values: 'seed=0,1,2; model.dropout=0.2,0.4'.")
 ABLATIONS = flags.DEFINE_string(
-    "ablations", None, "Trains each change alone: 'augment.policy=none,flip; train.ema_decay=0'; with --grid of seeds."
+    "ablations", None, "Trains each change alone: 'augment.policy=none,flip; train.ema_decay=0'; --grid may add seeds."
 )
 SPACE = flags.DEFINE_string(
     "space",
@@ -42,7 +42,7 @@ def main() -> None:
         raise UserError(f"Sweeps need Optuna, which is not installed. Install it with {install_command('sweep')}.")
     if bool(GRID.value or ABLATIONS.value) == bool(SPACE.value):
         raise UserError(
-            "Give either --grid='seed=0,1,2' (with or without --ablations='train.ema_decay=0') or "
+            "Give either --grid='seed=0,1,2', --ablations='train.ema_decay=0' or both, or "
             "--space='model.dropout=uniform(0.1,0.5)'."
         )
     if not ABLATIONS.value:

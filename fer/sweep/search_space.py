@@ -58,16 +58,15 @@ class Range:
 Space = dict[str, Choice | Range]  # by field
 
 
-def parse_grid(text: str, base: Experiment) -> Space:
-    """Parses a grid: the values of each field.
+def parse_grid(text: str | None, base: Experiment) -> Space:
+    """Parses a grid: the values of each field. Without text, the grid has no field, and `base` is its single point.
 
     Raises:
       UserError: a field does not exist, a value has the wrong type or is repeated, or a combination is invalid for
         `base`.
     """
-    space: Space = {}
-    for field, values in _split_fields(text):
-        space[field] = Choice(_parse_values(field, values))
+    fields = _split_fields(text) if text else []
+    space: Space = {field: Choice(_parse_values(field, values)) for field, values in fields}
     for point in grid_points(space):
         apply_overrides(base, point)
     return space

@@ -354,7 +354,7 @@ def test_pruned_trial_is_evaluated_and_reported(synthetic_shards, tmp_path, caps
 MISTAKES = {
     "Give either --grid=": [],
     "There is no field model.dropuot; the nearest is model.dropout": ["--grid=model.dropuot=0.1"],
-    "--storage=nowhere is no storage": ["--grid=seed=0", "--storage=nowhere"],
+    "--storage=nowhere is no storage": ["--ablations=train.ema_decay=0", "--storage=nowhere"],  # needs no grid
     "--storage=nowhere://db cannot be opened": ["--grid=seed=0", "--storage=nowhere://db"],
     "--extra_runs needs --ablations": ["--grid=seed=0", "--extra_runs=elsewhere"],
 }
