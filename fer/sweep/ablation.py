@@ -125,16 +125,21 @@ def _standard_error(changed: np.ndarray, base: np.ndarray, seed_variance: float)
     return float(np.sqrt(image_variance + sum(seed_variance / len(side) for side in both)))
 
 
+def interval_scope(entries: Sequence[dict[str, Any]]) -> str:
+    """Returns what the intervals of `estimate_effects` cover: with one seed in each ablation, not the seeds."""
+    return "images and seeds" if any(entry["seeds"] > 1 for entry in entries) else "images only"
+
+
 def plot_effects(entries: Sequence[dict[str, Any]]) -> bytes:
     """Draws the differences with their intervals, the best on top. Returns the bytes of a PNG file."""
     changed = sorted(
         (entry for entry in entries if entry["difference"] is not None), key=lambda each: each["difference"]
     )
     with style.context("default"):  # Optuna's plots change the global style
-        return rendering.render_png(_draw(changed))
+        return rendering.render_png(_draw(changed, interval_scope(entries)))
 
 
-def _draw(changed: Sequence[dict[str, Any]]) -> Figure:
+def _draw(changed: Sequence[dict[str, Any]], scope: str) -> Figure:
     figure = Figure(figsize=(10, 1.4 + 0.28 * len(changed)), layout="constrained")
     axes = figure.subplots()
     places = np.arange(len(changed))
@@ -143,7 +148,7 @@ def _draw(changed: Sequence[dict[str, Any]]) -> Figure:
     axes.errorbar(middle, places, xerr=abs(ends.T - middle), fmt="o", color=COLOURS[4], capsize=3)
     axes.axvline(0, color="#555555", linewidth=1)
     axes.set_yticks(places, [shorten(entry["change"], MAX_NAME_LENGTH) for entry in changed])
-    figure.supxlabel("difference to the base in points of validation accuracy, 95 % CI over images and seeds", size=10)
+    figure.supxlabel(f"difference to the base in points of validation accuracy, 95 % CI over {scope}", size=10)
     axes.grid(axis="x", alpha=0.25)
     axes.spines[["top", "right", "left"]].set_visible(False)
     return figure

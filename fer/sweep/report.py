@@ -244,7 +244,8 @@ def _complete_runs(trials: list[dict[str, Any]], change: str | None = None) -> l
 
 
 def _changes_table(found: list[dict[str, Any]]) -> list[str]:
-    head = ["ablation", "seeds", "mean accuracy", "difference to the base (95 % CI)", "macro F1", "minutes"]
+    difference = f"difference to the base (95 % CI over {ablation.interval_scope(found)})"
+    head = ["ablation", "seeds", "mean accuracy", difference, "macro F1", "minutes"]
     rows = []
     for entry in found:
         difference = ""

@@ -49,6 +49,17 @@ def test_estimate_effects_interval_has_its_nominal_coverage():
     assert 0.91 <= covered / tries <= 0.985
 
 
+@pytest.mark.parametrize(("seeds", "scope"), [(1, "images only"), (2, "images and seeds")])
+def test_table_and_plot_name_what_the_intervals_cover(monkeypatch, seeds, scope):
+    right = np.eye(4, dtype=bool)
+    found = ablation.estimate_effects({"base": make_runs(right[:1]), "x": make_runs(right[:seeds])})
+    figures = []
+    monkeypatch.setattr(ablation.rendering, "render_png", figures.append)
+    ablation.plot_effects(found)
+    assert f"95 % CI over {scope}" in report._changes_table(found)[0]
+    assert figures[0].get_supxlabel().endswith(f"95 % CI over {scope}")
+
+
 def test_plot_effects_accepts_long_names():
     found = ablation.estimate_effects({name: make_runs(np.eye(4, dtype=bool)[:2]) for name in ("base", "a", "b" * 200)})
     assert ablation.plot_effects(found).startswith(b"\x89PNG")
