@@ -145,7 +145,7 @@ def _train_leased(sweep: Sweep, shared: optuna.Study, trial: optuna.Trial, stop:
 
 
 def _train_trial(sweep: Sweep, shared: optuna.Study, trial: optuna.Trial, stop: preemption.StopRequest) -> None:
-    """Trains and evaluates a trial. A UserError or lack of memory is recorded as its result."""
+    """Trains and evaluates a trial. An error that its config may cause is recorded as its result."""
     with optuna_study.storage_errors():
         values, number = sweep.plan.draw(shared, trial), cast(int, sweep.plan.point(shared, trial.number))
     folder = sweep.folder(number)
@@ -164,18 +164,32 @@ def _train_trial(sweep: Sweep, shared: optuna.Study, trial: optuna.Trial, stop: 
         accuracy = _evaluate_trial(folder, sweep.data)
     except (StorageError, RunInUseError):
         raise  # not the trial's fault: it stays in the state RUNNING, and the same command resumes it
-    except (UserError, MemoryError, tf.errors.ResourceExhaustedError) as error:
-        manifest.check_sizes(
-            manifest.read_manifest(sweep.data).seal_test_split()
-        )  # raises if the data are missing, because every trial would fail
-        print(f"Trial {number} failed: {files.error_message(error)}", flush=True)
+    except (UserError, MemoryError, tf.errors.OpError) as error:
+        reason = files.error_message(error)
+        _check_host(error, reason, sweep.data)
+        print(f"Trial {number} failed: {reason}", flush=True)
         with optuna_study.storage_errors():
-            trial.set_user_attr(optuna_study.FAILURE, files.error_message(error))
+            trial.set_user_attr(optuna_study.FAILURE, reason)
             shared.tell(trial, state=TrialState.FAIL)
         return
     with optuna_study.storage_errors():
         trial.set_user_attr("accuracy", accuracy)
         shared.tell(trial, accuracy if state == TrialState.COMPLETE else None, state=state)
+
+
+def _check_host(error: Exception, reason: str, data: str) -> None:
+    """Raises a UserError if a trial failed for a reason for which every trial would fail.
+
+    Raises:
+      StorageError: the disk is full, or too many files are open.
+      UserError: the data are missing.
+    """
+    if isinstance(error, tf.errors.ResourceExhaustedError) and not trainer.is_out_of_memory(error):
+        raise StorageError(
+            f"The sweep cannot write or open a file ({reason}). Free some space, or raise the limit of open files, and "
+            "run the same command again to resume."
+        ) from error
+    manifest.check_sizes(manifest.read_manifest(data).seal_test_split())
 
 
 def _make_epoch_callback(trial: optuna.Trial) -> Callable[[dict[str, Any]], None]:

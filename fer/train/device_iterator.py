@@ -14,7 +14,7 @@ from fer.config import Experiment
 from fer.data import pipeline
 from fer.data.pipeline import Source
 from fer.data.sampling import Batch, BatchSchedule
-from fer.errors import UserError
+from fer.errors import StorageError
 from fer.io import files
 
 PREFETCH_PER_REPLICA = 2  # batches copied to the device of a replica ahead of their step
@@ -66,7 +66,7 @@ class DeviceIterator:
 
         Raises:
           StopIteration: there are no more batches.
-          UserError: the shards can no longer be read, or changed after they were checked.
+          StorageError: the shards can no longer be read, or changed after they were checked.
         """
         started = time.perf_counter()
         try:
@@ -91,7 +91,7 @@ class DeviceIterator:
 
     @contextlib.contextmanager
     def input_errors(self) -> Iterator[None]:
-        """Converts errors of the input to UserError. Other errors, such as those of the steps, pass through."""
+        """Converts errors of the input to StorageError. Other errors, such as those of the steps, pass through."""
         try:
             yield
         except (tf.errors.OutOfRangeError, tf.errors.ResourceExhaustedError):
@@ -99,7 +99,7 @@ class DeviceIterator:
         except tf.errors.OpError as error:
             if not re.search(r"GetNext(?!/_\d)", str(error)):  # the op that fetches the next batch, not an edge from it
                 raise
-            raise UserError(
+            raise StorageError(
                 f"The training data can no longer be read ({_describe_cause(error)}): check that the folder of shards "
                 "is complete, and run the same command again."
             ) from error

@@ -105,13 +105,18 @@ def train(
         print(f"The best weights, the history and the curves are in {workdir}.")
 
 
+def is_out_of_memory(error: tf.errors.ResourceExhaustedError) -> bool:
+    """Returns whether a device lacks memory. The same exception reports a full disk and too many open files."""
+    return bool(re.search("OOM|memory", str(error)))
+
+
 @contextlib.contextmanager
 def _memory_errors() -> Iterator[None]:
     """Converts TensorFlow's error about memory that a device cannot allocate to UserError."""
     try:
         yield
     except tf.errors.ResourceExhaustedError as error:
-        if not re.search("OOM|memory", str(error)):  # a full disk or too many open files
+        if not is_out_of_memory(error):
             raise
         raise UserError(
             f"A device has too little memory for the run ({files.error_message(error)}). Lower "

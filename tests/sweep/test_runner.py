@@ -9,8 +9,10 @@ import signal
 import sqlite3
 import subprocess
 import sys
+from unittest import mock
 
 import pytest
+import tensorflow as tf
 
 optuna = pytest.importorskip("optuna", reason="sweeps are tested with the extra sweep (optuna)")
 
@@ -130,6 +132,30 @@ def make_trial(synthetic_shards, tmp_path) -> tuple[runner.Sweep, optuna.Study, 
     sweep = runner.Sweep(base, plan, synthetic_shards.folder, str(tmp_path), strategy="one")
     shared = sweep.open_study()
     return sweep, shared, runner._acquire_trial(sweep, shared, preemption.StopRequest())
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        tf.errors.InternalError(None, None, "cuDNN cannot run it"),
+        tf.errors.ResourceExhaustedError(None, None, "OOM when allocating a tensor"),
+    ],
+)
+def test_train_trial_records_error_of_tensorflow(synthetic_shards, tmp_path, monkeypatch, error):
+    sweep, shared, trial = make_trial(synthetic_shards, tmp_path)
+    monkeypatch.setattr(trainer, "train", mock.Mock(side_effect=error))
+    runner._train_trial(sweep, shared, trial, preemption.StopRequest())
+    (failed,) = sweep.plan.of(shared)
+    assert (failed.state, failed.user_attrs[optuna_study.FAILURE]) == (TrialState.FAIL, error.message)
+
+
+def test_train_trial_keeps_trial_when_the_disk_is_full(synthetic_shards, tmp_path, monkeypatch):
+    sweep, shared, trial = make_trial(synthetic_shards, tmp_path)
+    error = tf.errors.ResourceExhaustedError(None, None, "No space left on device")
+    monkeypatch.setattr(trainer, "train", mock.Mock(side_effect=error))
+    with pytest.raises(StorageError, match="No space left on device"):
+        runner._train_trial(sweep, shared, trial, preemption.StopRequest())
+    assert [trial.state for trial in sweep.plan.of(shared)] == [TrialState.RUNNING]
 
 
 @pytest.mark.parametrize(

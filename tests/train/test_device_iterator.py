@@ -11,7 +11,7 @@ from fer import tf_workarounds
 from fer.data import pipeline
 from fer.data.example_codec import Faces
 from fer.data.sampling import BatchSchedule
-from fer.errors import UserError
+from fer.errors import StorageError
 from fer.train.device_iterator import DeviceIterator
 from fer.train.distributed.strategy import make_mirrored
 from tests.train import factories
@@ -78,7 +78,7 @@ def test_device_iterator_raises_user_error_when_data_disappears(one, monkeypatch
         return tf.data.TFRecordDataset(["/nowhere/train.tfrecord"])
 
     monkeypatch.setattr(pipeline, "training_batches", missing_batches)
-    with pytest.raises(UserError, match=r"can no longer be read .*nowhere"):
+    with pytest.raises(StorageError, match=r"can no longer be read .*nowhere"):
         next(DeviceIterator(one, FACES, factories.experiment(), 0, 1))
 
 

@@ -11,7 +11,7 @@ from fer.augment.xla_support import as_on_gpu
 from fer.config import Experiment
 from fer.data import example_codec, pipeline
 from fer.data.sampling import BatchSchedule
-from fer.errors import UserError
+from fer.errors import StorageError
 from fer.train import device_iterator, train_state, train_step
 from fer.train.distributed.strategy import make_mirrored
 from fer.train.optim import packed
@@ -274,5 +274,5 @@ def test_multi_step_raises_user_error_when_data_disappears_within_a_call(faces, 
     call = train_step.make_multi_step(
         batches, lambda batch: train_step.StepMetrics(*[tf.cast(batch.labels[0], tf.float32)] * 2), 4
     )
-    with pytest.raises(UserError, match=r"can no longer be read .*nowhere"):
+    with pytest.raises(StorageError, match=r"can no longer be read .*nowhere"):
         call(4)
