@@ -14,7 +14,7 @@ from optuna.trial import FrozenTrial, TrialState
 from fer import escaping
 from fer.data import manifest
 from fer.errors import UserError
-from fer.evaluation import eval_dataset, prediction_files
+from fer.evaluation import eval_dataset, eval_json, prediction_files
 from fer.io import files
 from fer.run_dir import PREDICTIONS_FILE, RunDir
 from fer.sweep import ablation
@@ -50,7 +50,8 @@ def write_report(
     Raises:
       UserError: a file cannot be written, or a file of a run cannot be read.
     """
-    pictures = _make_plots(study, plan)  # first, because other processes may end trials in these seconds
+    # The plots are first, because other processes may end trials in these seconds.
+    pictures = _make_plots(_planned_study(study, plan), plan)
     content = summarize(study, plan, folder, extra)
     if len(content["changes"]) > 1:
         pictures["changes.png"] = ablation.plot_effects(content["changes"])
@@ -74,7 +75,7 @@ def extra_runs(sweeps: Sequence[str], plan: Plan, data: str) -> dict[str, list[s
 
     Raises:
       UserError: a report cannot be read, the sweep varies other fields than the seed, has no complete run or was
-        evaluated on other images, or its name is that of another ablation.
+        evaluated on other images or in another way, or its name is that of another ablation.
     """
     found: dict[str, list[str]] = {}
     for sweep in sweeps:
@@ -121,11 +122,22 @@ def _check_runs(runs: Sequence[str], sweep: str, scored: eval_dataset.EvalDatase
             raise UserError(
                 f"{run} has no {PREDICTIONS_FILE}, but {sweep}/sweep.json lists the run as complete. Evaluate it again."
             )
+        if not has_protocol_of_sweeps(eval_json.read_eval(RunDir(run).eval_file)):
+            raise UserError(
+                f"{RunDir(run).eval_file} has another protocol than the trials of a sweep. Evaluate {run} again with "
+                "--split=validation --tta=none --labels=fer."
+            )
         saved = prediction_files.read_npz(path)
         if not saved.has_same_examples(prediction_files.Predictions(scored.labels, saved.probabilities, scored.rows)):
             raise UserError(
                 f"{run} was evaluated on other images than the validation split of {data}. Evaluate it on that data."
             )
+
+
+def has_protocol_of_sweeps(evaluation: Mapping[str, Any]) -> bool:
+    """Returns whether an evaluation is of the split, test-time augmentation and labels that sweeps use."""
+    protocol = evaluation["protocol"]
+    return (evaluation["split"], protocol["tta"], protocol["labels"]) == ("validation", "none", "fer")
 
 
 def summarize(
@@ -146,7 +158,7 @@ def summarize(
         "trials": trials,
         "over_seeds": _seed_means(trials) if "seed" in plan.space else [],
         "changes": _change_effects(trials, plan, extra),
-        "importances": _compute_importances(study),
+        "importances": _compute_importances(_planned_study(study, plan)),
     }
 
 
@@ -257,6 +269,13 @@ def _changes_table(found: list[dict[str, Any]]) -> list[str]:
             [entry["change"], seeds, accuracy, difference, f"{entry['macro_f1']:.3f}", f"{entry['minutes']:.1f}"]
         )
     return _markdown_table(head, rows)
+
+
+def _planned_study(study: optuna.Study, plan: Plan) -> optuna.Study:
+    """Returns a copy of the study with the trials of the plan alone, numbered by their points as in the table."""
+    planned = optuna.create_study(direction="maximize")
+    planned.add_trials(plan.of(study))
+    return planned
 
 
 def _complete_trials(study: optuna.Study) -> list[FrozenTrial]:

@@ -199,9 +199,10 @@ def _make_epoch_callback(trial: optuna.Trial) -> Callable[[dict[str, Any]], None
         _report_epoch(trial, entry)
         with optuna_study.storage_errors():
             prune = trial.should_prune()
+            best = max(trial.storage.get_trial(trial._trial_id).intermediate_values.values())
         if prune:
             raise optuna.TrialPruned(
-                f"after epoch {entry['epoch']} its accuracy {entry['validation_accuracy']:.4f} is below the others'"
+                f"after epoch {entry['epoch']} its best accuracy, {best:.4f}, is below the median of the other trials"
             )
 
     return on_epoch
@@ -226,13 +227,11 @@ def _evaluate_trial(folder: str, data: str) -> float:
     this data and protocol, as `fer.evaluation` can write others into the run directory.
     """
     run = RunDir(folder)
-    weights = run.read_best().sha256
-    expected = (weights, manifest.read_manifest(data).sha256, "validation", "none", "fer")
+    expected = (run.read_best().sha256, manifest.read_manifest(data).sha256)
     with contextlib.suppress(UserError):
         known = eval_json.read_eval(run.eval_file)
-        protocol = known["protocol"]
-        found = (protocol["members"][0]["weights_sha256"], known["data"]["manifest_sha256"], known["split"])
-        if (*found, protocol["tta"], protocol["labels"]) == expected:
+        found = (known["protocol"]["members"][0]["weights_sha256"], known["data"]["manifest_sha256"])
+        if found == expected and report.has_protocol_of_sweeps(known):
             return float(known["accuracy"])
     evaluation = evaluate.evaluate(EvalRequest([folder], data))
     evaluate.write(evaluation, folder)

@@ -117,6 +117,17 @@ def test_extra_runs_finds_runs_in_a_renamed_directory(swept, tmp_path, synthetic
         report.extra_runs([str(moved)], plan, data)
 
 
+def test_extra_runs_rejects_evaluation_with_another_protocol(swept, tmp_path, synthetic_shards):
+    shutil.copytree(swept.parent / "smoother", tmp_path / "smoother")
+    path = tmp_path / "smoother" / "trial-0000" / "eval.json"
+    content = json.loads(path.read_text())
+    content["protocol"]["tta"] = "flip"
+    path.write_text(json.dumps(content))
+    plan = optuna_study.make_grid_plan({}, search_space.parse_changes("train.ema_decay=0", factories.experiment(), {}))
+    with pytest.raises(UserError, match=r"trial-0000/eval\.json has another protocol .*--tta=none"):
+        report.extra_runs([str(tmp_path / "smoother")], plan, synthetic_shards.folder)
+
+
 def test_report_compares_each_ablation_and_other_sweep_with_the_base(swept):
     found = json.loads((swept / "sweep.json").read_text())["changes"]
     assert [entry["change"] for entry in found] == ["base", "augment.policy=none, model.dropout=0.0", "smoother"]

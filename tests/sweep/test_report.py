@@ -31,6 +31,19 @@ def make_study(count: int, fields: tuple[str, ...] = (RATE, SEED), equal: bool =
     return study
 
 
+def test_plots_and_importances_are_of_the_trials_in_the_table(monkeypatch):
+    study, plan = make_study(12), dataclasses.replace(SEARCH, trials=9)
+    study.set_user_attr("asked", {"pruning": "none"})
+    content = report.summarize(study, plan, str, {})
+    assert (len(content["trials"]), content["importances"]) == (9, {})
+    drawn = []
+    monkeypatch.setattr(report, "_make_plots", lambda planned, plan: drawn.append(planned) or {})
+    monkeypatch.setattr(report.files, "write_text", lambda *_: None)
+    monkeypatch.setattr(report.files, "write_json", lambda *_: None)
+    report.write_report("", study, plan, str, {})
+    assert [trial.value for trial in drawn[0].trials] == [trial.value for trial in study.trials[:9]]
+
+
 def test_search_with_enough_trials_has_both_plots():
     pictures = report._make_plots(make_study(10), SEARCH)
     assert list(pictures) == ["history.png", "importances.png"]

@@ -377,6 +377,15 @@ def test_pruned_trial_is_evaluated_and_reported(synthetic_shards, tmp_path, caps
     assert "| pruned |" in (tmp_path / "sweep.md").read_text()
 
 
+def test_epoch_callback_names_the_best_accuracy_of_a_pruned_trial(monkeypatch):
+    trial = optuna.create_study(direction="maximize").ask()
+    on_epoch = runner._make_epoch_callback(trial)
+    on_epoch({"validation_accuracy": 0.5, "epoch": 1})
+    monkeypatch.setattr(trial, "should_prune", lambda: True)
+    with pytest.raises(optuna.TrialPruned, match=r"after epoch 2 its best accuracy, 0\.5000, is below the median"):
+        on_epoch({"validation_accuracy": 0.25, "epoch": 2})
+
+
 MISTAKES = {
     "Give either --grid=": [],
     "There is no field model.dropuot; the nearest is model.dropout": ["--grid=model.dropuot=0.1"],
