@@ -102,7 +102,7 @@ def measure(
         kind, description, work = left.pop(0)
         try:
             entry = {**description, **work()}
-        except tf.errors.OpError as error:  # such as a lack of memory
+        except (tf.errors.OpError, RuntimeError) as error:  # such as a lack of memory; RuntimeError is PyTorch's
             entry = {**description, "failure": files.error_message(error)}
         longest = max(longest, time.monotonic() - started)
         log(", ".join(f"{name} {value}" for name, value in entry.items()))

@@ -57,6 +57,16 @@ def test_measure_lists_what_does_not_fit_and_writes_after_each_measurement(clock
     assert all(each["model"] == "tiny" and "images_per_second" not in each for each in last["not_measured"])
 
 
+def test_measure_records_failure_of_pytorch():
+    def fail():
+        raise RuntimeError("CUDA out of memory")
+
+    written = []
+    works = [("augmentation", {"randaugment": "torchvision"}, fail)]
+    gpu_measurements.measure(works, float("inf"), written.append, str)
+    assert written[-1]["augmentation"] == [{"randaugment": "torchvision", "failure": "CUDA out of memory"}]
+
+
 def test_measure_records_failures_and_the_share_of_augmentation(clock):
     last = measure(deadline=1e6)[-1]
     assert last["not_measured"] == []
