@@ -12,18 +12,14 @@ from absl import flags
 
 from fer import cli, log_suppression, progress
 from fer.augment import grammar
-from fer.benchmark import fill_docs
+from fer.benchmark import fill_docs, suites
 from fer.data import manifest
 from fer.io import files
 
 if TYPE_CHECKING:
     from fer.benchmark import harness
 
-# Modules of fer.benchmark, imported on demand because each imports other libraries. The first two create logical CPUs,
-# which is impossible after TensorFlow's first op.
-SUITES = ["scaling", "launches", "augment", "convert", "input", "train", "layers", "detect", "end_to_end"]
-
-SUITE = flags.DEFINE_enum("suite", "all", [*SUITES, "all"], "Suite to run.")
+SUITE = flags.DEFINE_enum("suite", suites.ALL, [*suites.SUITES, suites.ALL], "Suite to run.")
 POLICY = flags.DEFINE_string("policy", None, "Policy that the suite `augment` measures in addition to RandAugment.")
 DATA = flags.DEFINE_string("data", None, "Shards whose validation faces `detect` measures in addition to drawn ones.")
 INPUT = flags.DEFINE_string("input", None, "CSV like fer2013.csv for the suite `end_to_end`; by default drawn faces.")
@@ -47,12 +43,13 @@ def measure(suite: str) -> list[harness.Result]:
 
 def main() -> None:
     if UPDATE_DOC.value:
+        cli.reject_flags("has no effect with --update_doc", "suite", "policy", "data", "input", "torch_python")
         fill_docs.fill(UPDATE_DOC.value, OUTPUT.value)
         print(f"wrote {UPDATE_DOC.value}")
         return
     files.check_writable(OUTPUT.value)
     for suite, options in OWN_FLAGS.items():
-        if SUITE.value not in (suite, "all"):
+        if SUITE.value not in (suite, suites.ALL):
             cli.reject_flags(f"needs --suite={suite}", *(flag.name for flag in options.values()))
     if POLICY.value:
         grammar.parse(POLICY.value)
@@ -62,12 +59,13 @@ def main() -> None:
         from fer.benchmark import candidates
 
         candidates.check_inputs(INPUT.value, TORCH_PYTHON.value)  # raises before hours of measuring
+    chosen = suites.choose_suites(SUITE.value)
     with progress.stage("Loading TensorFlow ..."):
         log_suppression.import_tensorflow(announce=False, whole=True)
         from fer.benchmark import harness
 
     results: list[harness.Result] = []
-    for name in SUITES if SUITE.value == "all" else [SUITE.value]:
+    for name in chosen:
         found = measure(name)
         print(harness.format_table(found), flush=True)
         results += found

@@ -10,6 +10,7 @@ import itertools
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
+import cv2
 import numpy as np
 from PIL import Image, ImageFilter
 from sklearn.datasets import load_sample_image
@@ -17,16 +18,10 @@ from sklearn.datasets import load_sample_image
 from fer import progress
 from fer.benchmark.harness import Result, run_interleaved
 from fer.data import example_codec, manifest
-from fer.errors import UserError, install_command
 from fer.evaluation.metrics.metrics import wilson
 from fer.predict import face_classifier, face_detection
 from fer.predict.face_detection import Box
 from fer.synthetic import synthetic
-
-try:
-    import cv2
-except ImportError as error:
-    raise UserError(f"The suite detect needs OpenCV: {install_command('photos')}.") from error
 
 FACES = 80  # of each kind
 BACKGROUNDS = ("china.jpg", "flower.jpg")

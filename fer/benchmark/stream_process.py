@@ -6,12 +6,14 @@ images; at the end of the input it prints its peak memory in MiB.
 
 from __future__ import annotations
 
+import contextlib
 import subprocess
 import sys
 
 from fer.config import Data
 from fer.data import manifest, pipeline
 from fer.data.sampling import BatchSchedule
+from fer.errors import UserError
 
 BATCH = 128
 TURN_BATCHES = 1000  # batches per line
@@ -31,13 +33,22 @@ class StreamProcess:
         """Takes the batches of one line. Returns the number of their images."""
         assert self._process.stdin is not None
         assert self._process.stdout is not None
-        self._process.stdin.write("\n")
-        self._process.stdin.flush()
-        return int(self._process.stdout.readline())
+        with contextlib.suppress(BrokenPipeError):  # the process has ended, and its output too
+            self._process.stdin.write("\n")
+            self._process.stdin.flush()
+        return int(self._check_printed(self._process.stdout.readline()))
 
     def close(self) -> None:
         """Ends the process and reads its peak memory."""
-        self.peak_mib = float(self._process.communicate()[0])
+        self.peak_mib = float(self._check_printed(self._process.communicate()[0]))
+
+    def _check_printed(self, text: str) -> str:
+        """Returns what the process printed. Raises a UserError if the process ended without printing."""
+        if not text:
+            raise UserError(
+                f"The streaming process ended with exit code {self._process.wait()}: see its message above."
+            )
+        return text
 
 
 def serve(folder: str, turn: int) -> None:

@@ -9,6 +9,7 @@ import pytest
 
 from fer.benchmark import input, stream_process
 from fer.data import manifest
+from fer.errors import UserError
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (40, 48, 48), dtype=np.uint8)
 LABELS = np.arange(40) % 7
@@ -89,6 +90,12 @@ def test_stream_process_prints_images_for_each_line_and_finally_its_memory(tmp_p
     *turns, peak = capsys.readouterr().out.split()
     assert turns == [str(2 * stream_process.BATCH)] * 3
     assert float(peak) > 100
+
+
+def test_stream_process_reports_that_its_process_ended(monkeypatch):
+    monkeypatch.setattr(sys, "executable", shutil.which("false"))
+    with pytest.raises(UserError, match="streaming process ended with exit code 1"):
+        stream_process.StreamProcess("nowhere")
 
 
 def test_measure_sizes_reports_size_that_the_disk_cannot_hold(tmp_path, monkeypatch, capsys):

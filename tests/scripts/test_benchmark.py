@@ -12,8 +12,9 @@ from tests.scripts import run_script
         (["--policy=flop"], "flop"),
         (["--data=nowhere"], "nowhere has no manifest.json"),
         (["--update_doc=page.md", "--output=nowhere.json"], "There is no nowhere.json"),
+        (["--update_doc=page.md", "--data=nowhere"], "--data has no effect with --update_doc"),
     ],
-    ids=["output below a file", "unknown op", "no shards", "no results"],
+    ids=["output below a file", "unknown op", "no shards", "no results", "ignored flag"],
 )
 def test_benchmark_script_rejects_wrong_flags_before_measuring(tmp_path, arguments, message):
     (tmp_path / "file").write_text("")
