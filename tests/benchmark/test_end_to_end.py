@@ -5,6 +5,7 @@ import json
 import os
 import pathlib
 import sys
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -181,6 +182,16 @@ def count_parameters(name: str) -> int:
 @pytest.mark.parametrize("name", end_to_end.NETWORKS)
 def test_keras_network_has_the_parameters_of_ours(import_runner, name):
     assert import_runner("keras_network").build(name).count_params() == count_parameters(name)
+
+
+def test_keras_generator_runs_the_network_once_to_evaluate(import_runner, monkeypatch):
+    program, network = import_runner("keras_generator"), mock.Mock()
+    monkeypatch.setattr(program.keras_network, "build", lambda name: network)
+    faces = runner.Split(np.zeros([2, 48, 48, 1], np.uint8), np.array([0, 1]))
+    classifier = program.train(TASK, faces, faces, "weights")
+    network.reset_mock()
+    classifier.predict(faces.images)
+    assert [call[0] for call in network.method_calls] == ["predict"]
 
 
 @pytest.mark.parametrize("name", end_to_end.NETWORKS)
