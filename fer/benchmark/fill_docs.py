@@ -26,6 +26,7 @@ from fer.io import files
 CELL = re.compile(r"<!--(machine|[^/\n]+ / .+? / [^/\n]+?)-->.*?<!--/-->")
 TABLE = re.compile(r"<!--table (\w+) / ([^/\n]+?)-->.*?<!--/-->", re.DOTALL)
 FIELD = re.compile(r"(value|ratio)(?: (>=|<=) ([0-9.]+))?")
+COUNTS = ("images", "launches")  # units of whole numbers
 COMPARISONS = {">=": operator.ge, "<=": operator.le}
 
 
@@ -92,16 +93,19 @@ def _format_result(source: str, known: Mapping[str, Mapping[str, Any]]) -> str:
         if low != high:
             text += f" ({low:.2f} to {high:.2f})"
     else:
-        text = _format_value(result)
+        text, low, high = (_format_number(result, key) for key in ("value", "low", "high"))
         if result["low"] != result["high"]:
-            text += f" ({result['low']:,.0f} to {result['high']:,.0f})"
+            text += f" ({low} to {high})"
     if relation:
         text += ", met" if COMPARISONS[relation](result[field], float(bound)) else ", missed"
     return text
 
 
-def _format_value(result: Mapping[str, Any]) -> str:
-    return f"{result['value']:,.{1 if result.get('unit') == '%' else 0}f}"
+def _format_number(result: Mapping[str, Any], key: str = "value") -> str:
+    """Formats a number of a result; its value and its range have the same number of decimals."""
+    unit = result.get("unit", "")
+    decimals = 1 if unit not in COUNTS and (unit.startswith("%") or result["low"] < 10) else 0
+    return f"{result[key]:,.{decimals}f}"
 
 
 def _format_table(suite: str, name: str, known: Mapping[str, Mapping[str, Any]]) -> str:
@@ -109,7 +113,7 @@ def _format_table(suite: str, name: str, known: Mapping[str, Mapping[str, Any]])
     for source, result in known.items():
         if source.startswith(f"{suite} / {name}: "):
             _, row, column = source.split(": ")
-            rows.setdefault(row, {})[column] = _format_value(result)
+            rows.setdefault(row, {})[column] = _format_number(result)
     if not rows:
         raise UserError(f"The document names the table {name!r} of the suite {suite!r}, which has no results.")
     columns = list(next(iter(rows.values())))

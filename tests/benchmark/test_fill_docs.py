@@ -17,6 +17,9 @@ CONTENT = {
             **{"ratio": 0.5, "ratio_low": 0.4, "ratio_high": 0.625},
         },
         {"suite": "nap", "name": "slow", "value": 300.0, "low": 300.0, "high": 300.0, "ratio": None},
+        {"suite": "nap", "name": "naps", "value": 93.75, "low": 86.2, "high": 97.3, "unit": "% found", "ratio": None},
+        {"suite": "nap", "name": "start", "value": 2.2, "low": 1.9, "high": 2.4, "unit": "s", "ratio": None},
+        {"suite": "nap", "name": "kernels", "value": 5.0, "low": 5.0, "high": 5.0, "unit": "launches", "ratio": None},
     ],
 }
 
@@ -26,6 +29,9 @@ CONTENT = {
     [
         ("nap / quick, 2 naps / value", "1,234 (1,200 to 1,300)"),
         ("nap / slow / value", "300"),
+        ("nap / naps / value", "93.8 (86.2 to 97.3)"),
+        ("nap / start / value", "2.2 (1.9 to 2.4)"),
+        ("nap / kernels / value", "5"),
         ("nap / quick, 2 naps / ratio", "4.13"),
         ("nap / quick, 2 naps / ratio >= 4", "4.13, met"),
         ("nap / quick, 2 naps / ratio >= 4.2", "4.13, missed"),
