@@ -176,6 +176,17 @@ def is_training_data(evaluation: Mapping[str, Any]) -> bool:
     return any(data.get("manifest_sha256") == evaluated for data in training_data(evaluation))
 
 
+def is_all_in_train(evaluation: Mapping[str, Any], key: str) -> bool:
+    """Returns whether the metrics of a split other than train are null because all of its faces are in train.
+
+    Args:
+      evaluation: content of eval.json.
+      key: excluding_train_duplicates or excluding_train_photos.
+    """
+    has_train = evaluation["split"] != "train" and "train" in evaluation["data"]["examples_per_split"]
+    return has_train and evaluation.get(key, {}) is None
+
+
 def training_data(evaluation: Mapping[str, Any]) -> list[Mapping[str, str]]:
     """Returns the records of the data that members, and the runs that a model soup averages, were trained on."""
     runs = [run for member in evaluation["protocol"]["members"] for run in (member, *averaged_runs(member))]

@@ -217,11 +217,15 @@ def _limitations(content: Mapping[str, Any]) -> str:
             f"Data leakage: {clean['num_duplicates']:,} of the evaluated faces are also in {train}. Without them, the "
             f"accuracy is {100 * clean['accuracy']:.1f} %."
         )
+    if eval_json.is_all_in_train(content, "excluding_train_duplicates"):
+        items.append(f"Data leakage: all of the evaluated faces are also in {train}.")
     if photos and photos["num_duplicates"]:
         items.append(
             f"Shared photographs: {photos['num_duplicates']:,} of the evaluated faces are cut from photographs that "
             f"are also in {train}. Without them, the accuracy is {100 * photos['accuracy']:.1f} %."
         )
+    if eval_json.is_all_in_train(content, "excluding_train_photos"):
+        items.append(f"Shared photographs: all of the evaluated faces are cut from photographs that are in {train}.")
     large = [group for group in groups or [] if group["examples"] >= MIN_EXAMPLES]
     if len(large) > 1:
         low, high = large[0], large[-1]

@@ -124,6 +124,16 @@ def test_card_states_accuracy_without_train_photographs(bundled, folder):
     assert "Without them, the accuracy is 67.0 %." in card
 
 
+def test_card_states_when_all_faces_are_in_train_split(bundled, folder):
+    content = eval_json.read_eval(str(folder / "weights" / "eval.json"))
+    config = RunDir(str(folder / "run")).read_config()
+    data = {**content["data"], "examples_per_split": {"train": 100, "validation": 60}}
+    leaked = {**content, "data": data, "excluding_train_duplicates": None, "excluding_train_photos": None}
+    card = " ".join(model_card.build_card(leaked, config).split())
+    assert "all of the evaluated faces are also in" in card
+    assert "all of the evaluated faces are cut from photographs that are in" in card
+
+
 def test_card_of_own_classes_states_nothing_about_fer2013(bundled, folder):
     config = dataclasses.replace(RunDir(str(folder / "run")).read_config(), classes=("bored *b*", "happy <b>"))
     content = {**build(classes=config.classes), "excluding_train_duplicates": None}

@@ -75,6 +75,9 @@ def _ground_truth(content: Mapping[str, Any]) -> str:
 def _selection(content: Mapping[str, Any]) -> str:
     """Describes which split selected the checkpoint, and whether the metrics are optimistic because of it."""
     split, selected_on = content["split"], content["protocol"]["selected_on"]
+    if split == "train" and eval_json.is_training_data(content):
+        trained = "The network was trained on these faces, so the metrics are optimistic."
+        return f"Checkpoint selected on {selected_on}. {trained}"
     if split not in selected_on.split(", "):
         return f"Checkpoint selected on {selected_on}; {split} was not used for selection."
     if eval_json.is_training_data(content):
@@ -88,10 +91,10 @@ def _selection(content: Mapping[str, Any]) -> str:
     )
 
 
-def _caveats(content: Mapping[str, Any]) -> list[str]:
+def _leakage(content: Mapping[str, Any]) -> list[str]:
+    """Describes how many evaluated faces are also in the train split, and the accuracy without them."""
     sentences = []
-    clean, scaled = content["excluding_train_duplicates"], content["calibration"]
-    photos = content.get("excluding_train_photos")
+    clean, photos = content["excluding_train_duplicates"], content.get("excluding_train_photos")
     train = "images of the training data"
     if not eval_json.is_training_data(content):
         train = "images of the train split of these shards (the network was trained on other shards)"
@@ -101,6 +104,8 @@ def _caveats(content: Mapping[str, Any]) -> list[str]:
             f"Without them, the accuracy is {_percent(clean['accuracy'])}, "
             f"{_leakage_difference(100 * clean['accuracy_difference'])}."
         )
+    if eval_json.is_all_in_train(content, "excluding_train_duplicates"):
+        sentences.append(f"Data leakage: all of these faces are identical, pixel by pixel, to {train}.")
     if photos and photos["num_duplicates"]:
         sentences.append(
             f"Shared photographs: {photos['num_duplicates']:,} of these faces are cut from the same photographs as "
@@ -111,6 +116,13 @@ def _caveats(content: Mapping[str, Any]) -> list[str]:
                 "With the labels of those images instead of predictions, the accuracy on all faces is "
                 f"{_percent(photos['lookup_accuracy'])}."
             )
+    if eval_json.is_all_in_train(content, "excluding_train_photos"):
+        sentences.append(f"Shared photographs: all of these faces are cut from the same photographs as {train}.")
+    return sentences
+
+
+def _caveats(content: Mapping[str, Any]) -> list[str]:
+    sentences, scaled = _leakage(content), content["calibration"]
     if scaled:
         confidence = "over-confident" if scaled["temperature"] > 1 else "under-confident"
         log_loss = _change("log loss", content["log_loss"], scaled["log_loss"])

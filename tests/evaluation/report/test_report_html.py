@@ -138,6 +138,24 @@ def test_protocol_sentences_describe_selection_leakage_and_tta(trained_on_shards
     assert "test was not used for selection" in " ".join(report_content.protocol_sentences(test))
 
 
+def test_protocol_sentences_call_metrics_of_training_data_optimistic(evaluation, trained_on_shards):
+    text = " ".join(report_content.protocol_sentences({**trained_on_shards, "split": "train"}))
+    assert "The network was trained on these faces, so the metrics are optimistic." in text
+    others = {**trained_on_shards, "split": "train", "data": evaluation.content["data"]}
+    assert "train was not used for selection" in " ".join(report_content.protocol_sentences(others))
+
+
+def test_protocol_sentences_state_when_all_faces_are_in_train_split(trained_on_shards):
+    data = {**trained_on_shards["data"], "examples_per_split": {"train": 300, "test": COUNT}}
+    leaked = {**trained_on_shards, "data": data, "excluding_train_duplicates": None, "excluding_train_photos": None}
+    text = " ".join(report_content.protocol_sentences(leaked))
+    assert "all of these faces are identical, pixel by pixel, to images of the training data." in text
+    assert "all of these faces are cut from the same photographs as images of the training data." in text
+    for changes in ({"split": "train"}, {"data": trained_on_shards["data"]}):
+        text = " ".join(report_content.protocol_sentences({**leaked, **changes}))
+        assert "all of these faces" not in text
+
+
 @pytest.mark.parametrize(
     ("difference", "words"),
     [
