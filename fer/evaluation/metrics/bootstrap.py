@@ -15,6 +15,7 @@ from fer.evaluation.metrics import metrics
 RESAMPLES = 2000
 SEED = 0
 CHUNK = 50  # resamples of single examples that are in memory at once
+MAX_CHUNKED = 10_000  # examples; of more, resamples are drawn one by one, in an eighth of the time
 MATRIX_METRICS = {
     "accuracy": metrics.accuracy,
     "balanced_accuracy": metrics.balanced_accuracy,
@@ -51,6 +52,9 @@ def intervals(labels: np.ndarray, probabilities: np.ndarray) -> dict[str, Any]:
 def _resampled_means(values: np.ndarray, random: np.random.Generator) -> np.ndarray:
     """Returns the means [RESAMPLES, k] of resampled rows of values [n, k]."""
     count = len(values)
+    if count > MAX_CHUNKED:
+        draws = (np.bincount(random.integers(count, size=count), minlength=count) for _ in range(RESAMPLES))
+        return np.stack([drawn @ values / count for drawn in draws])
     return np.concatenate(
         [
             random.multinomial(count, np.full(count, 1 / count), CHUNK) @ values / count

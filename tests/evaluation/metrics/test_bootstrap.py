@@ -56,6 +56,15 @@ def test_intervals_agree_with_scipy_bootstrap(intervals):
         assert intervals[name] == pytest.approx([low, high], abs=0.25 * (high - low))
 
 
+def test_intervals_of_many_examples_are_those_of_few(intervals, monkeypatch):
+    monkeypatch.setattr(bootstrap, "MAX_CHUNKED", 500)
+    found = bootstrap.intervals(*scores())
+    for name, (low, high) in intervals.items():
+        changed = name in bootstrap.LOSSES  # by other draws
+        assert (found[name] != [low, high]) == changed
+        assert found[name] == pytest.approx([low, high], abs=0.1 * (high - low))
+
+
 def test_intervals_are_deterministic(intervals):
     assert bootstrap.intervals(*scores()) == intervals
 
