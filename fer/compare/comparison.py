@@ -66,7 +66,7 @@ def compare(paths: Sequence[str], measured: Sequence[baselines.BaselineResult] =
     Raises:
       UserError: a file is missing or damaged, or is named twice.
     """
-    if len({os.path.normpath(path) for path in paths}) < len(paths):
+    if len({os.path.realpath(path) for path in paths}) < len(paths):
         raise UserError(f"--evals names a file twice: {', '.join(paths)}.")
     ours = [_read(path, name) for path, name in zip(paths, short_names(paths))]
     sides = [

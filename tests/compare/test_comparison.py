@@ -152,9 +152,12 @@ def test_compare_rejects_predictions_of_another_evaluation(two, tmp_path):
         comparison.compare(two)
 
 
-def test_compare_rejects_file_named_twice(two):
+@pytest.mark.parametrize("name", ["good/./eval.json", "linked/eval.json", "absolute"])
+def test_compare_rejects_file_named_twice(two, tmp_path, monkeypatch, name):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "linked").symlink_to(tmp_path / "good")
     with pytest.raises(UserError, match="names a file twice"):
-        comparison.compare([two[0], two[0].replace("good/", "good/./")])
+        comparison.compare(["good/eval.json", two[0] if name == "absolute" else name])
 
 
 def test_compare_error_names_missing_file(two):
