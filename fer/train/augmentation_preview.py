@@ -60,7 +60,7 @@ def render_png(experiment: Experiment, images: np.ndarray, labels: np.ndarray, c
         with log_suppression.suppress_stderr():  # XLA logs its first compilation
             changed, mixed = augment(tf.constant(images), targets, draws)
         columns.append((changed.numpy(), mixed.numpy()))
-    names = list(map(rendering.shorten_name, classes))
+    names = rendering.shorten_names(classes)
     figure = Figure(figsize=(1.05 * len(columns), 1.25 * count + 0.6), layout="constrained")
     figure.suptitle(_wrap_policy(experiment.augment.policy), fontsize=8, family="monospace")
     axes = figure.subplots(count, len(columns), squeeze=False)

@@ -107,7 +107,7 @@ def plot_examples(
     Returns:
       A PNG. It shows faces of the data: publish it only where the data may be published.
     """
-    columns, names = min(MAX_COLUMNS, len(examples)), list(map(rendering.shorten_name, classes))
+    columns, names = min(MAX_COLUMNS, len(examples)), rendering.shorten_names(classes)
     rows = 2 * math.ceil(len(examples) / columns)
     pictures = np.full((rows * columns, 2 * SIDE + rendering.FACE_GAP, SIDE, 3), 255, np.uint8)
     texts = [""] * len(pictures)

@@ -7,6 +7,7 @@ of Okabe and Ito for categories.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -21,7 +22,7 @@ from fer.viz import rendering
 
 BLUE, ORANGE = COLOURS[4], COLOURS[0]
 GREY = "#666666"
-GRID_ROWS, GRID_COLUMNS = 5, 8  # of the mistakes
+MAX_GRID_ROWS, GRID_COLUMNS = 5, 8  # of the mistakes
 CELL_WIDTH = 1.56  # of that grid, in inches
 MIN_BIN_EXAMPLES = 10  # examples in a bin of the reliability diagram; smaller bins get no point
 DARK_CELL = 0.7  # share of the true class above which a cell gets white text
@@ -175,7 +176,7 @@ def roc_and_precision_recall(
     roc, precision_recall = figure.subplots(1, 2)
     roc.plot([0, 1], [0, 1], color=GREY, linewidth=0.8, linestyle=":")
     width = 1.6 if len(classes) <= MAX_LABELLED_CLASSES else 0.7
-    for index, (name, colour) in enumerate(zip(map(rendering.shorten_name, classes), class_colours(tuple(classes)))):
+    for index, (name, colour) in enumerate(zip(rendering.shorten_names(classes), class_colours(tuple(classes)))):
         curve = ranking.compute_curves(labels == index, probabilities[:, index])
         if curve is None:
             continue
@@ -224,15 +225,16 @@ def mistakes(
     """
     predicted, confidence = probabilities.argmax(axis=1), probabilities.max(axis=1)
     wrong = np.flatnonzero(predicted != labels)
-    names = list(map(rendering.shorten_name, classes))
-    worst = wrong[np.argsort(-confidence[wrong], kind="stable")][: GRID_ROWS * GRID_COLUMNS]
+    names = rendering.shorten_names(classes)
+    worst = wrong[np.argsort(-confidence[wrong], kind="stable")][: MAX_GRID_ROWS * GRID_COLUMNS]
     texts = [
         f"{names[labels[index]]}, predicted\n{names[predicted[index]]} ({100 * confidence[index]:.0f} %)"
         for index in worst
     ]
     heading = f"{title}: the {len(worst)} most confident of {total or len(wrong):,} mistakes"
     faces = np.repeat(images[worst], 3, axis=-1)
-    figure = rendering.plot_face_sheet(faces, texts, (GRID_ROWS, GRID_COLUMNS), heading, CELL_WIDTH, fontsize=9)
+    rows = max(1, math.ceil(len(worst) / GRID_COLUMNS))
+    figure = rendering.plot_face_sheet(faces, texts, (rows, GRID_COLUMNS), heading, CELL_WIDTH, fontsize=9)
     return rendering.render_png(figure)
 
 

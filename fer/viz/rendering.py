@@ -17,9 +17,24 @@ FACE_GAP, TEXT_HEIGHT = 4, 12  # of a face sheet, in pixels of the faces
 HEADING = 0.45  # height of its title, in inches
 
 
-def shorten_name(name: str) -> str:
-    """Shortens the name of a class to `MAX_NAME_LENGTH` characters."""
-    return name if len(name) <= MAX_NAME_LENGTH else f"{name[: MAX_NAME_LENGTH - 3]}..."
+def shorten_names(names: Sequence[str]) -> list[str]:
+    """Shortens the names of classes to `MAX_NAME_LENGTH` characters; names that differ still differ.
+
+    The end of a long name is cut, or its middle if that leaves two names equal. If that does too, long names begin with
+    their number.
+    """
+    left = MAX_NAME_LENGTH - len("...")
+    for end in range(left + 1):
+        shortened = [
+            name if len(name) <= MAX_NAME_LENGTH else f"{name[: left - end]}...{name[len(name) - end :]}"
+            for name in names
+        ]
+        if len(set(shortened)) == len(set(names)):
+            return shortened
+    return [
+        name if len(name) <= MAX_NAME_LENGTH else f"{number} {name}"[:MAX_NAME_LENGTH]
+        for number, name in enumerate(names)
+    ]
 
 
 def render_png(figure: Figure, dpi: int = 150, tight: bool = False) -> bytes:

@@ -141,8 +141,8 @@ def test_tensorboard_events_hold_faces_confusion_matrix_and_mistakes(found):
         decode_image(found["validation/mistakes", 20]),
     )
     assert min(matrix.shape[:2]) > 300
-    grey = (mistakes == 200).all(axis=-1).sum()  # four faces of a grid of five rows and eight columns
-    assert 0.02 < grey / mistakes[..., 0].size < 0.10
+    grey = (mistakes == 200).all(axis=-1).sum()  # four faces of a row of eight
+    assert 0.2 < grey / mistakes[..., 0].size < 0.4
     assert ("validation/mistakes", 30) not in found
 
 

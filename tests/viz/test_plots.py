@@ -157,6 +157,26 @@ def test_mistakes_neither_overlap_nor_leave_the_figure(figures):
     assert np.sum(sheet.get_array() == 0) == 40 * SIDE * SIDE * 3  # no face is cut
 
 
+@pytest.mark.parametrize(("count", "rows"), [(0, 1), (1, 1), (8, 1), (9, 2), (200, 5)])
+def test_mistakes_have_no_empty_row(figures, count, rows):
+    images, labels = np.zeros((200, SIDE, SIDE, 1), np.uint8), np.zeros(200, int)
+    plots.mistakes(images, labels, np.eye(2)[(np.arange(200) < count).astype(int)], ("a", "b"), "a title")
+    (sheet,) = figures[0].axes[0].images
+    assert len(sheet.get_array()) == rows * (rendering.TEXT_HEIGHT + SIDE + rendering.FACE_GAP)
+
+
+@pytest.mark.parametrize(
+    ("names", "shortened"),
+    [
+        (["happy", "bewilderment", "expressionless"], ["happy", "bewilderment", "expressio..."]),
+        (["contempt_left_side", "contempt_right_side", "sad"], ["co...ft_side", "co...ht_side", "sad"]),
+        (["nine_letters_a_nine_letters", "nine_letters_b_nine_letters"], ["0 nine_lette", "1 nine_lette"]),
+    ],
+)
+def test_shorten_names_keeps_different_names_different(names, shortened):
+    assert rendering.shorten_names(names) == shortened
+
+
 def test_mistakes_draw_empty_grid_when_all_predictions_are_correct(figures):
     plots.mistakes(np.zeros((1, SIDE, SIDE, 1), np.uint8), np.array([3]), np.eye(7)[[3]], CLASSES, "a title")
     (axes,) = figures[0].axes
