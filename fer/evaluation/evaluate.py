@@ -24,10 +24,12 @@ from fer.io.transaction import transaction
 from fer.labels import CLASSES
 from fer.models import loading
 from fer.run_dir import CURVES_FILE, EVAL_FILE, PREDICTIONS_FILE, RunDir
-from fer.viz import gradcam, plots, robustness_plot
+from fer.viz import gradcam, plots, rendering, robustness_plot
 
 Member = loading.LoadedRun | ensemble_members.SavedPredictions
 Progress = Callable[[int, int], None]  # called after each batch with the number of images in it and in total
+
+MAX_NAME_LENGTH = 24  # characters of the name of the data in the title of a plot
 
 # Files that only some evaluations write.
 OPTIONAL_FILES = ("corruptions.json", "corruptions.png", "gradcam.png", CURVES_FILE)
@@ -144,7 +146,7 @@ def _draw_plots(evaluation: Evaluation) -> dict[str, bytes]:
     """Draws the plots of an evaluation; returns PNG bytes by file name."""
     content, images = evaluation.content, evaluation.images
     classes = content["classes"]
-    title = f"{content['model']} on {content['data']['name']}, {content['split']}"
+    title = _title(content)
     labels, probabilities = (
         evaluation.predictions.labels,
         prediction_files.normalize(evaluation.predictions.probabilities),
@@ -168,6 +170,13 @@ def _draw_plots(evaluation: Evaluation) -> dict[str, bytes]:
     if evaluation.history:
         drawn[CURVES_FILE] = plots.curves(evaluation.history)
     return drawn
+
+
+def _title(content: dict[str, Any]) -> str:
+    """Names networks, data and split of an evaluation, in at most the width of the narrowest plot."""
+    count = len(content["protocol"]["members"])
+    model = f"ensemble of {count} networks" if count > 1 else content["model"]
+    return f"{model} on {rendering.truncate(content['data']['name'], MAX_NAME_LENGTH)}, {content['split']}"
 
 
 def _open_members(request: EvalRequest, manifest: Manifest, dataset: EvalDataset) -> list[Member]:

@@ -18,6 +18,7 @@ COLOUR = {"ours": COLOURS[4], "baselines": COLOURS[0], "published": "#555555"}
 LABEL_SPACING = 0.026  # share of the height of the axes between two names, so that they do not overlap
 COLUMNS = 6  # of points whose number of parameters is unknown
 MAX_RUNS = 5  # of our runs
+MAX_NAME_LENGTH = 42  # characters of the name of a result
 MARGIN = 0.005  # accuracy beyond the lowest and the highest interval
 
 
@@ -113,7 +114,7 @@ def _draw(axes: Axes, results: Sequence[dict[str, Any]], places: Sequence[float]
         size = 9 if measured else 6
         axes.plot(x, y, marker="o", markersize=size, color=colour, markerfacecolor=filled, zorder=3)
         axes.annotate(
-            f"{100 * y:.1f}  {_truncate(result['method'])}",
+            f"{100 * y:.1f}  {rendering.truncate(result['method'], MAX_NAME_LENGTH)}",
             xy=(x, y), xytext=(1.03, height), textcoords=beside, fontsize=9.5, va="center", color=colour, zorder=4,
             weight="bold" if measured else "normal", parse_math=False, annotation_clip=False,
             arrowprops={"arrowstyle": "-", "color": colour, "linewidth": 0.5, "alpha": 0.5, "relpos": (0, 0.5),
@@ -129,7 +130,3 @@ def _spread(values: Sequence[float], spacing: float) -> np.ndarray:
     moved = np.empty(len(values))
     moved[order] = isotonic_regression(np.take(values, order) - steps) + steps
     return moved
-
-
-def _truncate(text: str, max_length: int = 42) -> str:
-    return text if len(text) <= max_length else text[: max_length - 3] + "..."

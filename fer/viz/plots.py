@@ -65,7 +65,7 @@ def confusion_matrix(matrix: np.ndarray, classes: Sequence[str], title: str) -> 
     axes.set_ylabel("true class and support", fontsize=11)
     _thin_grid(axes, len(classes), 2 if numbered else 0.5)
     accuracy = counts.trace() / max(counts.sum(), 1)
-    axes.set_title(f"{title}\naccuracy {100 * accuracy:.2f} %, n = {counts.sum():,}", fontsize=12, parse_math=False)
+    figure.suptitle(f"{title}\naccuracy {100 * accuracy:.2f} %, n = {counts.sum():,}", fontsize=12, parse_math=False)
     bar = figure.colorbar(image, ax=axes, shrink=0.8, format=PercentFormatter(1.0))
     bar.set_label("share of the true class")
     bar.outline.set_visible(False)

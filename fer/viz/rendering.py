@@ -15,6 +15,7 @@ MAX_NAME_LENGTH = 12  # characters of a class name beside other text
 COMPRESSION = 3  # of zlib; half the time of its default 6, and a tenth more bytes
 FACE_GAP, TEXT_HEIGHT = 4, 12  # of a face sheet, in pixels of the faces
 HEADING = 0.45  # height of its title, in inches
+TITLE_LETTER = 0.09  # width of a letter of a title, in inches
 
 
 def shorten_names(names: Sequence[str]) -> list[str]:
@@ -35,6 +36,11 @@ def shorten_names(names: Sequence[str]) -> list[str]:
         name if len(name) <= MAX_NAME_LENGTH else f"{number} {name}"[:MAX_NAME_LENGTH]
         for number, name in enumerate(names)
     ]
+
+
+def truncate(text: str, max_length: int) -> str:
+    """Cuts the end of a text of more than `max_length` characters."""
+    return text if len(text) <= max_length else text[: max_length - 3] + "..."
 
 
 def render_png(figure: Figure, dpi: int = 150, tight: bool = False) -> bytes:
@@ -96,7 +102,7 @@ def plot_face_sheet(
     sheet[:count, TEXT_HEIGHT : TEXT_HEIGHT + side, FACE_GAP // 2 : FACE_GAP // 2 + width] = pictures
     sheet = sheet.reshape(rows, columns, *cell, 3).swapaxes(1, 2).reshape(rows * cell[0], columns * cell[1], 3)
     height, needed = rows * cell[0] * cell_width / cell[1], columns * cell_width
-    figure = Figure(figsize=(max(9.0, needed), height + HEADING))  # 9 inches hold the title
+    figure = Figure(figsize=(max(TITLE_LETTER * len(title), needed), height + HEADING))
     figure.suptitle(title, y=1 - 0.4 * HEADING / (height + HEADING), fontsize=12, parse_math=False)
     share = needed / figure.get_figwidth()
     axes = figure.add_axes(((1 - share) / 2, 0, share, height / (height + HEADING)))

@@ -192,6 +192,17 @@ def test_write_writes_all_files_and_valid_eval_json(plain, tmp_path, figures):
     np.testing.assert_array_equal(read.probabilities, plain.predictions.probabilities)
 
 
+def test_draw_plots_titles_name_size_of_ensemble_and_cut_name_of_data(plain, figures):
+    content = {**plain.content, "data": {**plain.content["data"], "name": "faces_without_leaked_photographs"}}
+    members = 8 * content["protocol"]["members"]
+    evaluate._draw_plots(
+        dataclasses.replace(plain, content={**content, "protocol": {**content["protocol"], "members": members}})
+    )
+    title = "ensemble of 8 networks on faces_without_leaked_..., validation"
+    shown = [figure.get_suptitle() or figure.axes[0].get_title() for figure in figures]
+    assert [text.startswith(title) for text in shown] == [True] * 5 + [False]  # curves.png has none
+
+
 def test_plots_are_png_files_of_more_than_500_pixels(evaluated_run):
     names = {"confusion_matrix", "reliability", "roc_pr", "mistakes", "gradcam", "curves"}
     assert {path.stem for path in evaluated_run.glob("*.png")} >= names

@@ -61,7 +61,7 @@ def test_confusion_matrix_rows_are_true_classes_from_the_top(figures):
 
 def test_confusion_matrix_title_states_accuracy_and_n(figures):
     plots.confusion_matrix(np.diag([3, 0, 0, 0, 0, 0, 0]) + np.eye(7, k=1, dtype=int), CLASSES, "a title")
-    assert figures[0].axes[0].get_title() == "a title\naccuracy 33.33 %, n = 9"
+    assert figures[0].get_suptitle() == "a title\naccuracy 33.33 %, n = 9"
 
 
 def test_confusion_matrix_marks_class_without_examples(figures):
@@ -225,19 +225,27 @@ def _common_area(first, second) -> float:
 
 
 LONG = "an expression with a name of 40 letters "
+TITLE = "ensemble of 8 networks on faces_without_leaked_..., validation"  # as long as an evaluation makes it
 
 
-@pytest.mark.parametrize(("count", "name"), [(2, "class"), (7, "surprise"), (8, "contempt"), (9, LONG), (100, "class")])
+@pytest.mark.parametrize(
+    ("count", "name"), [(2, "class"), (2, LONG), (7, "surprise"), (8, "contempt"), (9, LONG), (100, "class")]
+)
 def test_plots_of_own_classes_have_no_overlapping_texts(figures, count, name):
     classes = tuple(f"{name[:37]} {number}" if name != "surprise" else CLASSES[number] for number in range(count))
     random = np.random.default_rng(0)
     labels, probabilities = np.arange(6 * count) % count, random.dirichlet(np.full(count, 0.3), 6 * count)
     images = np.zeros((len(labels), 48, 48, 1), np.uint8)
-    plots.confusion_matrix(random.integers(0, 4000, (count, count)), classes, "compact on faces, validation")
-    plots.roc_and_precision_recall(labels, probabilities, classes, "compact on faces, validation")
-    plots.mistakes(images, labels, probabilities, classes, "compact on faces, validation")
+    plots.confusion_matrix(random.integers(0, 4000, (count, count)), classes, TITLE)
+    plots.roc_and_precision_recall(labels, probabilities, classes, TITLE)
+    plots.mistakes(images, labels, probabilities, classes, TITLE)
     examples = gradcam.pick_examples(labels, probabilities)
     maps = dict.fromkeys(range(len(labels)), np.zeros((48, 48), np.float32))
-    gradcam.plot_examples(examples, images, maps, probabilities, classes, "compact on faces, validation")
+    gradcam.plot_examples(examples, images, maps, probabilities, classes, TITLE)
     for figure in figures:
         assert find_overlaps(figure) == []
+
+
+def test_reliability_title_fits_the_figure(figures):
+    plots.reliability(*scores(), None, TITLE)
+    assert not [pair for pair in find_overlaps(figures[0]) if TITLE in pair]
