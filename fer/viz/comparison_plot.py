@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import EngFormatter, MaxNLocator, PercentFormatter
+from matplotlib.ticker import EngFormatter, LogFormatter, MaxNLocator, PercentFormatter
 from sklearn.isotonic import isotonic_regression
 
 from fer.labels import COLOURS
@@ -32,8 +32,8 @@ def accuracy_by_parameters(
         measured are not drawn.
 
     Returns:
-      A PNG: on the left, results with a known number of parameters on a logarithmic axis; on the right, the others.
-      Results that are not comparable are hollow.
+      A PNG: on the left, results with a known number of parameters on a logarithmic axis; on the right, the others, if
+      there are any. Results that are not comparable are hollow.
     """
     kinds = {
         "ours": headline_runs(runs),
@@ -41,7 +41,7 @@ def accuracy_by_parameters(
         "published": published,
     }
     results = [{**result, "kind": kind} for kind, of_kind in kinds.items() for result in of_kind]
-    return rendering.render_png(_figure(results))
+    return rendering.render_png(_figure(results, _legend(results, len(runs))))
 
 
 def headline_runs(runs: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -67,39 +67,64 @@ def headline_runs(runs: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     return sorted(list(chosen.values())[:MAX_RUNS], key=lambda run: -run["accuracy"])
 
 
-def _figure(results: Sequence[dict[str, Any]]) -> Figure:
+def _legend(results: Sequence[dict[str, Any]], num_runs: int) -> str:
+    """Describes the colours and markers of the drawn results; `num_runs` counts our runs, drawn or not."""
+    kinds = [result["kind"] for result in results]
+    drawn = kinds.count("ours")
+    sentences = [
+        "Blue: our runs." if drawn == num_runs else f"Blue: {drawn} of our {num_runs} runs, see the table.",
+        "Orange: other packages on the same faces." if "baselines" in kinds else "",
+        "Grey: published." if "published" in kinds else "",
+        "" if all(result["comparable"] for result in results) else "Hollow: not comparable, see the table.",
+    ]
+    return " ".join(filter(None, sentences))
+
+
+def _figure(results: Sequence[dict[str, Any]], title: str) -> Figure:
     known = [result for result in results if result["parameters"]]
     unknown = [result for result in results if not result["parameters"]]
-    figure = Figure(figsize=(15, 9.5), layout="constrained")
-    left, right = figure.subplots(1, 2, sharey=True, width_ratios=[1.35, 1])
+    figure = Figure(figsize=(15 if unknown else 11, 9.5), layout="constrained")
+    figure.suptitle(title, fontsize=12)
+    ratios = [1.35, 1] if unknown else [1]
+    left, *others = figure.subplots(1, len(ratios), sharey=True, squeeze=False, width_ratios=ratios)[0]
     sizes = [result["parameters"] for result in known] or [1e6]
     left.set_xscale("log")
     left.set_xlim(min(sizes) / 1.5, max(sizes) * 1.5)
     left.xaxis.set_major_formatter(EngFormatter(sep=""))
+    left.xaxis.set_minor_formatter(_MinorFormatter())
     left.set_xlabel("parameters")
-    left.set_title("number of parameters known", fontsize=11, loc="left")
-    right.set_xlim(-0.05, 0.09 * COLUMNS)
-    right.set_xticks([])
-    right.set_title("number of parameters not published", fontsize=11, loc="left")
     ends = [bound for result in results for bound in (result["accuracy_ci95"] or [result["accuracy"]])]
     bottom, top = (min(ends) - MARGIN, max(ends) + MARGIN) if ends else (0, 1)
     left.set_ylim(bottom, top)
-    places = np.argsort(np.argsort([result["accuracy"] for result in unknown])) % COLUMNS
     spacing = LABEL_SPACING * (top - bottom)
     _draw(left, known, [result["parameters"] for result in known], spacing)
-    _draw(right, unknown, list(0.09 * places), spacing)
+    for right in others:
+        left.set_title("number of parameters known", fontsize=11, loc="left")
+        _draw_in_columns(right, unknown, spacing)
     left.set_ylabel("accuracy with 95 % CI")
     left.yaxis.set_major_locator(MaxNLocator(steps=[1, 2, 5, 10]))
     left.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
-    for axes in (left, right):
+    for axes in (left, *others):
         axes.grid(axis="y", alpha=0.25)
         axes.spines[["top", "right"]].set_visible(False)
-    figure.suptitle(
-        "Blue: our runs. Orange: other packages on the same faces. Grey: published. Hollow: not comparable, see the "
-        "table.",
-        fontsize=12,
-    )
     return figure
+
+
+class _MinorFormatter(LogFormatter):
+    """Labels the minor ticks of a short logarithmic axis, such as 2M."""
+
+    def __call__(self, x: float, pos: int | None = None) -> str:
+        """Returns the label of a tick; "" where LogFormatter leaves out the label."""
+        return EngFormatter(sep="")(x) if super().__call__(x, pos) else ""
+
+
+def _draw_in_columns(axes: Axes, results: Sequence[dict[str, Any]], spacing: float) -> None:
+    """Draws results whose number of parameters is unknown."""
+    places = np.argsort(np.argsort([result["accuracy"] for result in results])) % COLUMNS
+    axes.set_xlim(-0.05, 0.09 * COLUMNS)
+    axes.set_xticks([])
+    axes.set_title("number of parameters not published", fontsize=11, loc="left")
+    _draw(axes, results, list(0.09 * places), spacing)
 
 
 def _draw(axes: Axes, results: Sequence[dict[str, Any]], places: Sequence[float], spacing: float) -> None:

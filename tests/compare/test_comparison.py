@@ -418,6 +418,32 @@ def test_axes_of_the_plot_end_where_the_data_do(figures):
     assert left.get_xlim() == pytest.approx((min(sizes) / 1.5, max(sizes) * 1.5))
 
 
+@pytest.mark.parametrize(
+    ("runs", "published", "title"),
+    [
+        (2, True, "Blue: our runs. Grey: published. Hollow: not comparable, see the table."),
+        (7, True, "Blue: 5 of our 7 runs, see the table. Grey: published. Hollow: not comparable, see the table."),
+        (2, False, "Blue: our runs. Hollow: not comparable, see the table."),
+    ],
+)
+def test_comparison_plot_explains_what_it_shows(figures, runs, published, title):
+    comparison_plot.accuracy_by_parameters(SEVEN[:runs], [], comparison.read_published() if published else [])
+    assert figures[0].get_suptitle() == title
+    assert len(figures[0].axes) == 1 + published  # panels with results
+
+
+def test_axis_of_the_plot_has_ticks_of_one_form(figures):
+    comparison_plot.accuracy_by_parameters(
+        [run(0.7, parameters=parameters) for parameters in (10**6, 4 * 10**6)], [], []
+    )
+    FigureCanvasAgg(figures[0])
+    figures[0].draw_without_rendering()
+    labels = [label.get_text() for label in figures[0].axes[0].get_xticklabels(which="both")]
+    shown = [text for text in labels if text]
+    assert len(shown) > 2
+    assert all(text.endswith(("k", "M")) for text in shown)
+
+
 @pytest.fixture(scope="module")
 def written(tmp_path_factory, templates) -> pathlib.Path:
     folder = tmp_path_factory.mktemp("page")
