@@ -104,13 +104,18 @@ def from_tf_config(text: str) -> Cluster | None:
         chiefs, workers = list(jobs.get("chief", [])), list(jobs.get("worker", []))
         if not chiefs + workers:
             return None
-        index = int(task["index"]) + (len(chiefs) if task["type"] == "worker" else 0)
+        kind, index = task["type"], int(task["index"])
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise UserError(
             'TF_CONFIG is not of the form {"cluster": {"worker": ["host:port", ...]}, "task": {"type": "worker", '
             f'"index": 0}}}}: {text[:200]!r}.'
         ) from error
-    return _make_cluster(chiefs + workers, index, "TF_CONFIG", "its task's index")
+    own, first = (workers, len(chiefs)) if kind == "worker" else (chiefs, 0)
+    if not 0 <= index < len(own):  # with the other list, it would be the index of another task
+        raise UserError(
+            f"TF_CONFIG is wrong: its task's index is {index}, but it names {len(own)} {kind}s, which count from 0."
+        )
+    return _make_cluster(chiefs + workers, first + index, "TF_CONFIG", "its task's index")
 
 
 def from_sagemaker(environment: Mapping[str, str], port: int, resource_config: str) -> Cluster:
@@ -191,7 +196,7 @@ def _parse_tasks_per_node(text: str) -> list[int]:
     for piece in text.split(","):
         match = re.fullmatch(r"(\d{1,6})(?:\(x(\d{1,6})\))?", piece)
         if not match:
-            raise UserError(f"SLURM_TASKS_PER_NODE is {text!r}, which is not of the form 2(x3),1.")
+            raise UserError(f"SLURM_STEP_TASKS_PER_NODE is {text!r}, which is not of the form 2(x3),1.")
         counts += [int(match[1])] * int(match[2] or 1)
     return counts
 
