@@ -36,8 +36,8 @@ def make_strategy(name: str, train: Train, workers: Cluster | None = None) -> tf
     configured before the process uses the CPU; a worker without GPUs is one replica.
 
     Raises:
-      UserError: there are fewer GPUs than replicas; the global batch does not divide evenly into replicas and parts;
-        the workers are not named.
+      UserError: there are fewer GPUs, or logical devices of a started TensorFlow, than replicas; the global batch does
+        not divide evenly into replicas and parts; the workers are not named.
       WorkerLostError: the workers do not connect.
     """
     if train.deterministic is True:
@@ -207,12 +207,16 @@ def make_logical_cpus(count: int) -> list[str]:
     """Configures `count` logical devices of the CPU, unless TensorFlow has started with at least as many.
 
     Raises:
-      RuntimeError: TensorFlow has started with fewer.
+      UserError: TensorFlow has started with fewer.
     """
     cpu = tf.config.list_physical_devices("CPU")[0]
     try:
         tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * count)
-    except RuntimeError:  # TensorFlow has started, and its devices cannot be changed
-        if len(tf.config.list_logical_devices("CPU")) < count:
-            raise
+    except RuntimeError as error:  # TensorFlow has started, and its devices cannot be changed
+        started = len(tf.config.list_logical_devices("CPU"))
+        if started < count:
+            raise UserError(
+                f"{count} replicas need {count} logical CPU devices, and TensorFlow has started in this process with "
+                f"{started}: start the run in a new process."
+            ) from error
     return [f"CPU:{number}" for number in range(count)]

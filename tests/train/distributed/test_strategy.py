@@ -72,6 +72,12 @@ def test_make_strategy_rejects_settings_that_do_not_divide_batch(name, train, me
         make_strategy(name, train)
 
 
+def test_make_strategy_rejects_more_replicas_than_cpu_devices_of_started_tensorflow():
+    started = len(tf.config.list_logical_devices("CPU"))
+    with pytest.raises(UserError, match=rf"has started in this process with {started}: start the run in a new process"):
+        make_strategy("mirrored", Train(num_replicas=started + 1))
+
+
 def test_strategies_of_one_process_use_separate_collectives():
     """With shared collectives, a sum of another shape would abort this strategy and all later ones of the process."""
     for size in (3, 5):
