@@ -41,7 +41,8 @@ def hold(workdir: str) -> contextlib.AbstractContextManager[Check]:
 
     Returns:
       A context manager that yields a function. It raises a RunInUseError if another process has taken the run over,
-      which is possible in a store that this process could not write for `LEASE_S` seconds.
+      which is possible in a store if this process did not renew its lease for `LEASE_S` seconds: the store was
+      unreachable, or the machine was suspended.
 
     Raises:
       RunInUseError: another process trains in it; the message names it.
@@ -118,19 +119,17 @@ def _hold_lease(workdir: str) -> Iterator[Check]:
     lease = _read(path)
     if lease and lease.get("lease") != owner["lease"]:  # another process wrote at the same time, and later
         raise _in_use_error(workdir, lease)
-    counts, renewed = itertools.count(1), time.monotonic()
+    counts = itertools.count(1)
     taken_over: list[RunInUseError] = []
 
     def renew() -> bool:
-        nonlocal renewed
         with contextlib.suppress(UserError):  # the store is unreachable: the next renewal may succeed
-            if time.monotonic() - renewed > LEASE_S:  # it had expired: another process may have the run now
-                lease = _read(path)
-                if lease.get("lease") != owner["lease"]:
-                    taken_over.append(_in_use_error(workdir, lease))
-                    return True
+            # Read each time: no clock shows that the lease expired, because that of a suspended machine stands still.
+            lease = _read(path)
+            if lease.get("lease") != owner["lease"]:
+                taken_over.append(_in_use_error(workdir, lease))
+                return True
             files.write_json(path, {**owner, "renewals": next(counts)})
-            renewed = time.monotonic()
         return False
 
     def check() -> None:
