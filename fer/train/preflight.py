@@ -232,6 +232,8 @@ def _find_dependence_on_length(experiment: Experiment, steps: int, epoch_steps: 
         return f"its last {augment.mixup_off_epochs} epochs train without mixup (config.augment.mixup_off_epochs)"
     if round(optimizer.warmup_epochs * epoch_steps) >= steps:
         return "its warm-up was shortened to this length (config.optimizer.warmup_epochs)"
+    if done == steps and steps % epoch_steps:  # the history and the best weights would keep this validation
+        return "it ended, and was validated, within an epoch (config.train.max_steps)"
     return ""
 
 

@@ -73,6 +73,7 @@ def test_run_made_longer_ends_with_bits_of_long_run_and_records_both_configs(
         ("optimizer.schedule", "one_cycle", "the schedule one_cycle decays the learning rate over the length"),
         ("augment.mixup_off_epochs", 1, "its last 1 epochs train without mixup"),
         ("optimizer.warmup_epochs", 3.0, "its warm-up was shortened to this length"),
+        ("optimizer.schedule", "constant", "it ended, and was validated, within an epoch"),
     ],
 )
 def test_longer_run_error_names_init_from_when_steps_depended_on_length(
@@ -134,6 +135,7 @@ def test_init_from_starts_new_run_from_best_weights_and_resumes_without_them(syn
     trainer.train(settings, data, str(first), "one")
     best = loading.open_run(str(first))
     settings.optimizer.learning_rate = 1e-12  # the weights do not move
+    settings.train.save_every_steps = 1
     trainer.train(settings, data, str(second), "one", options=start_from(str(first)))
     for name, ours, theirs in zip(
         (weight.name for weight in best.model.weights),
@@ -156,7 +158,7 @@ def test_init_from_starts_new_run_from_best_weights_and_resumes_without_them(syn
     member = eval_json.describe_member(loading.open_run(str(tmp_path / "third")))
     assert [each["run"] for each in eval_json.ancestors(member)] == [str(second), str(first)]
     shutil.rmtree(first)
-    settings.train.max_steps = 4
+    shutil.rmtree(second / "checkpoints" / run_dir.checkpoint_name(2))
     trainer.train(settings, data, str(second), "one", options=start_from(str(first)))
     assert read_config(second)["initialized_from"] == record["initialized_from"]
     with pytest.raises(UserError, match=r"a run that started with --init_from=.*first: leave --init_from out"):
