@@ -35,9 +35,7 @@ class CheckedRun(NamedTuple):
     strategy: tf.distribute.Strategy
     cluster: Cluster | None  # the workers that train together, if there are several
     init_from: str  # the run whose best weights are loaded before the first step; "" for none, or if the run resumes
-    loads_weights: (
-        bool  # whether `model.weights` gives the initial weights; not in a run of --init_from, resumed or not
-    )
+    loads_weights: bool  # whether `model.weights` is loaded; not if --init_from or a checkpoint gives the weights
 
 
 def check_experiment(experiment: Experiment, weights: bool = True) -> None:
@@ -73,7 +71,8 @@ def check_run(
     """
     folder = RunDir(workdir)
     recorded = folder.find_config()
-    loads_weights = not (init_from or (recorded and recorded.initialized_from))
+    resumes = bool(recorded and checkpoints.list_steps(folder.checkpoints))
+    loads_weights = not (resumes or init_from or (recorded and recorded.initialized_from))
     check_experiment(experiment, loads_weights)
     experiment = resolve_execution(precision.resolve_precision(experiment), recorded.experiment if recorded else None)
     precision.allow_tensor_float_32(experiment.train)

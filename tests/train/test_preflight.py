@@ -264,6 +264,22 @@ def test_init_from_loads_weights_again_when_run_has_no_checkpoint_and_rejects_ch
     assert read_config(second) == recorded
 
 
+def test_check_run_needs_no_weights_file_when_a_checkpoint_has_the_weights(synthetic_shards, tmp_path):
+    settings, folder = make_experiment(), RunDir(str(tmp_path / "run"))
+    settings.model.weights = str(tmp_path / "absent.npz")
+    folder.write_config(preflight.resolve_execution(settings), synthetic_shards)
+
+    def check() -> preflight.CheckedRun:
+        return preflight.check_run(settings, synthetic_shards.folder, folder.path, "one", None)
+
+    with pytest.raises(UserError, match=r"There is no weights file .*absent\.npz"):
+        check()
+    write_checkpoint(folder, 1)
+    resumed = check()
+    assert not resumed.loads_weights
+    assert resumed.experiment.model.weights == settings.model.weights  # as recorded
+
+
 def test_init_from_with_other_classes_loads_all_but_the_head(synthetic_shards, tmp_path, capsys):
     settings = factories.experiment()
     initial = write_run(tmp_path / "initial", 3, settings, ("bored", "happy"))
