@@ -316,7 +316,7 @@ class RunDir:
         Does nothing if the run starts, or resumes with the same config.
 
         Args:
-          experiment: differs from the recorded one in `LENGTH_FIELDS` only, which `open_run_dir` checks.
+          experiment: differs from the recorded one in `LENGTH_FIELDS` only, which `check_run_dir` checks.
           last_step: of the newest checkpoint.
         """
         if not files.exists(self.config_file) or config.diff(self.read_config().experiment, experiment) == []:
@@ -582,21 +582,25 @@ def is_started(path: str) -> bool:
     return is_remote(path) or os.path.exists(RunDir(path).config_file)
 
 
-def open_run_dir(path: str, experiment: Experiment, data: TrainingData) -> RunDir:
-    """Returns the directory of a run that starts in `path`, or resumes there if it is the same run. Writes nothing.
+def check_run_dir(run: RunDir, recorded: RunConfig | None, experiment: Experiment, data: TrainingData) -> None:
+    """Checks that a run can start in a directory, or that it is the run there.
 
     The recorded config may have another length; `fer.train.preflight` checks whether the run can go on to the new one.
+
+    Args:
+      run: the directory.
+      recorded: its config.json; None if there is none.
+      experiment: the configuration.
+      data: the shards.
 
     Raises:
       UserError: the directory holds a run of another config or on other data (the message shows the difference),
         or other files.
     """
-    run = RunDir(path)
-    if files.exists(run.config_file):
-        _check_same_run(run.config_file, experiment, data)
-    elif files.isdir(path) and [name for name in files.listdir(path) if not _is_leftover(name)]:
-        raise UserError(f"{path} exists and holds no run (no {CONFIG_FILE}); choose an empty or a new --workdir.")
-    return run
+    if recorded:
+        _check_same_run(run, recorded, experiment, data)
+    elif files.isdir(run.path) and [name for name in files.listdir(run.path) if not _is_leftover(name)]:
+        raise UserError(f"{run.path} exists and holds no run (no {CONFIG_FILE}); choose an empty or a new --workdir.")
 
 
 def software_versions() -> dict[str, str]:
@@ -634,28 +638,22 @@ def _is_leftover(name: str) -> bool:
     return ".tmp-" in name or name == OWNER_FILE
 
 
-def _check_same_run(record: str, experiment: Experiment, data: TrainingData) -> None:
-    found = files.read_json(record, "the run's config")
-    try:
-        before, sha256 = config.from_record(found["config"]), found["data"]["manifest_sha256"]
-    except (KeyError, TypeError) as error:
-        raise UserError(f"{record} is not the record of a run; choose another --workdir.") from error
-    if not isinstance(sha256, str):
-        raise UserError(f"{record} has no valid hash of the data; choose another --workdir.")
-    if found.get("averaged"):
+def _check_same_run(run: RunDir, recorded: RunConfig, experiment: Experiment, data: TrainingData) -> None:
+    if recorded.averaged:
         raise UserError(
-            f"{record} belongs to a model soup, which training does not continue. Choose another --workdir; "
-            f"--init_from={shlex.quote(os.path.dirname(record))} starts from its weights."
+            f"{run.config_file} belongs to a model soup, which training does not continue. Choose another --workdir; "
+            f"--init_from={shlex.quote(run.path)} starts from its weights."
         )
-    changed = config.diff(before, experiment)
+    changed = config.diff(recorded.experiment, experiment)
     if any(difference.partition(":")[0] not in LENGTH_FIELDS for difference in changed):
         raise UserError(
-            f"{record} belongs to another config ({'; '.join(changed)}). Choose another --workdir, or give the "
-            "flags of the run that is there."
+            f"{run.config_file} belongs to another config ({'; '.join(changed)}). Choose another --workdir, or give "
+            "the flags of the run that is there."
         )
+    sha256 = recorded.trained_on["manifest_sha256"]
     if sha256 != data.sha256:
         raise UserError(
-            f"{record} belongs to other data: its manifest had the hash {sha256[:12]}..., {data.folder} has "
+            f"{run.config_file} belongs to other data: its manifest had the hash {sha256[:12]}..., {data.folder} has "
             f"{data.sha256[:12]}.... Choose another --workdir, or the --data of the run that is there."
         )
 

@@ -27,9 +27,13 @@ def experiment() -> Experiment:
 
 @pytest.fixture
 def folder(tmp_path, experiment, synthetic_shards):
-    opened = run_dir.open_run_dir(str(tmp_path / "run"), experiment, synthetic_shards)
+    opened = run_dir.RunDir(str(tmp_path / "run"))
     opened.write_config(experiment, synthetic_shards)
     return opened
+
+
+def check_run_dir(folder: run_dir.RunDir, experiment: Experiment, shards) -> None:
+    run_dir.check_run_dir(folder, folder.find_config(), experiment, shards)
 
 
 def test_write_config_records_config_data_and_versions(folder, experiment, synthetic_shards):
@@ -41,27 +45,26 @@ def test_write_config_records_config_data_and_versions(folder, experiment, synth
     assert set(record["versions"]) >= {"fer", "python", "tensorflow"}
 
 
-def test_open_run_dir_accepts_same_config_and_data(folder, experiment, synthetic_shards):
-    reopened = run_dir.open_run_dir(folder.path, experiment, synthetic_shards)
-    assert reopened == folder
+def test_check_run_dir_accepts_same_config_and_data(folder, experiment, synthetic_shards):
+    check_run_dir(folder, experiment, synthetic_shards)
 
 
-def test_open_run_dir_rejects_another_config_and_names_difference(folder, experiment, synthetic_shards):
+def test_check_run_dir_rejects_another_config_and_names_difference(folder, experiment, synthetic_shards):
     experiment.optimizer.learning_rate = 0.5
     with pytest.raises(UserError, match=r"another config \(optimizer.learning_rate: 0.1 -> 0.5\)"):
-        run_dir.open_run_dir(folder.path, experiment, synthetic_shards)
+        check_run_dir(folder, experiment, synthetic_shards)
 
 
-def test_open_run_dir_rejects_other_data(folder, experiment, synthetic_shards):
+def test_check_run_dir_rejects_other_data(folder, experiment, synthetic_shards):
     other = dataclasses.replace(synthetic_shards, sha256="f" * 64)
     with pytest.raises(UserError, match="other data"):
-        run_dir.open_run_dir(folder.path, experiment, other)
+        check_run_dir(folder, experiment, other)
 
 
-def test_open_run_dir_rejects_folder_without_run_and_keeps_its_files(tmp_path, experiment, synthetic_shards):
+def test_check_run_dir_rejects_folder_without_run_and_keeps_its_files(tmp_path, experiment, synthetic_shards):
     (tmp_path / "thesis.txt").write_text("mine")
     with pytest.raises(UserError, match="holds no run"):
-        run_dir.open_run_dir(str(tmp_path), experiment, synthetic_shards)
+        check_run_dir(run_dir.RunDir(str(tmp_path)), experiment, synthetic_shards)
     assert [entry.name for entry in tmp_path.iterdir()] == ["thesis.txt"]
 
 
@@ -75,7 +78,7 @@ def test_open_run_loads_best_weights_of_training(folder, experiment):
     np.testing.assert_array_equal(loaded.model(faces), model(faces))
 
 
-def test_open_run_dir_accepts_config_without_newer_fields(folder, experiment, synthetic_shards):
+def test_check_run_dir_accepts_config_without_newer_fields(folder, experiment, synthetic_shards):
     path = f"{folder.path}/config.json"
     record = json.load(open(path))
     for name in ("tf32", "steps_per_execution", "label_source", "on_nan", "profile_steps"):
@@ -83,7 +86,7 @@ def test_open_run_dir_accepts_config_without_newer_fields(folder, experiment, sy
     record["config_sha256"] = config.sha256(record["config"])
     json.dump(record, open(path, "w"))
     experiment.train.steps_per_execution = 1  # as a CPU resolves `auto`; older versions had no `auto`
-    assert run_dir.open_run_dir(folder.path, experiment, synthetic_shards) == folder
+    check_run_dir(folder, experiment, synthetic_shards)
     folder.write_best(
         weights.to_bytes(classifier.build(experiment.model, "float32").weights),
         {"step": 10, "epoch": 1, "validation_accuracy": 0.5},
@@ -91,7 +94,7 @@ def test_open_run_dir_accepts_config_without_newer_fields(folder, experiment, sy
     assert loading.open_run(folder.path).config_sha256 == record["config_sha256"]
     experiment.train.label_source = "ferplus"
     with pytest.raises(UserError, match=r"another config \(train\.label_source: 'fer' -> 'ferplus'\)"):
-        run_dir.open_run_dir(folder.path, experiment, synthetic_shards)
+        check_run_dir(folder, experiment, synthetic_shards)
 
 
 def test_write_best_keeps_only_the_latest_weights(folder, experiment, tmp_path):
@@ -156,13 +159,13 @@ def test_write_history_writes_same_numbers_as_json_and_csv(folder):
 
 
 @pytest.mark.parametrize("sha256", [None, 3, {}, ["a"]])
-def test_open_run_dir_error_names_config_without_hash_of_data(folder, experiment, synthetic_shards, sha256):
+def test_read_config_error_names_config_without_hash_of_data(folder, sha256):
     path = pathlib.Path(folder.path, "config.json")
     record = json.loads(path.read_text())
     record["data"]["manifest_sha256"] = sha256
     path.write_text(json.dumps(record))
-    with pytest.raises(UserError, match=r"config\.json has no valid hash of the data"):
-        run_dir.open_run_dir(folder.path, experiment, synthetic_shards)
+    with pytest.raises(UserError, match=r"config\.json has no manifest_sha256 of type str"):
+        folder.read_config()
 
 
 @pytest.mark.parametrize("teachers", [3, [3], [{}]])
@@ -208,7 +211,7 @@ FIGURES = {
 
 def test_read_config_returns_classes_of_the_data(tmp_path, experiment, synthetic_shards):
     shards = dataclasses.replace(synthetic_shards, classes=("happy", "bored"))
-    opened = run_dir.open_run_dir(str(tmp_path / "run"), experiment, shards)
+    opened = run_dir.RunDir(str(tmp_path / "run"))
     opened.write_config(experiment, shards)
     assert opened.read_config().classes == ("happy", "bored")
     assert opened.read_config().sha256 == experiment.sha256()

@@ -124,9 +124,9 @@ def check_recorded_run(folder: RunDir, recorded: RunConfig | None, experiment: E
     """Checks that a run can start in `folder`, or that the run there, of config `recorded`, can go on.
 
     Raises:
-      UserError: as `fer.run_dir.open_run_dir` and `check_length`.
+      UserError: as `fer.run_dir.check_run_dir` and `check_length`.
     """
-    run_dir.open_run_dir(folder.path, experiment, shards)
+    run_dir.check_run_dir(folder, recorded, experiment, shards)
     if recorded:
         check_length(folder, recorded.experiment, experiment, shards)
 

@@ -13,7 +13,7 @@ from fer.evaluation import evaluate
 from fer.evaluation.eval_options import EvalRequest
 from fer.export import model_card, model_soup
 from fer.models import loading
-from fer.run_dir import RunDir, open_run_dir
+from fer.run_dir import RunDir, check_run_dir
 from tests.evaluation import factories
 
 NAMES = ("a", "b", "c")
@@ -108,9 +108,10 @@ def test_model_card_names_the_averaged_runs(folder):
 
 
 def test_training_rejects_the_run_directory_of_a_soup(soup, folder, synthetic_shards):
-    experiment = loading.open_run(str(folder / "soup")).config
+    found = RunDir(str(folder / "soup"))
+    recorded = found.read_config()
     with pytest.raises(UserError, match="belongs to a model soup, which training does not continue"):
-        open_run_dir(str(folder / "soup"), experiment, synthetic_shards)
+        check_run_dir(found, recorded, recorded.experiment, synthetic_shards)
 
 
 def test_make_soup_rejects_another_architecture_and_names_field(folder):

@@ -7,10 +7,10 @@ import pytest
 import tensorflow as tf
 
 import fer
-from fer import run_dir
 from fer.config import Train
 from fer.errors import UserError
 from fer.models import precision
+from fer.run_dir import RunDir, check_run_dir
 from tests.train import factories
 
 
@@ -143,18 +143,18 @@ def test_precision_named_explicitly_stays(monkeypatch, tmp_path):
 
 
 def test_run_records_resolved_precision_and_rejects_another(monkeypatch, tmp_path, synthetic_shards, capsys):
-    asked, run = factories.experiment(precision="auto"), str(tmp_path / "run")
+    asked, run = factories.experiment(precision="auto"), RunDir(str(tmp_path / "run"))
     machine(monkeypatch, tmp_path, "amx_bf16")
     here = precision.resolve_precision(asked)
     assert capsys.readouterr().out == (
         "config.train.precision is auto, which becomes mixed_bfloat16 here: the CPU has amx_bf16.\n"
     )
     assert (asked.train.precision, here.train.precision) == ("auto", "mixed_bfloat16")
-    run_dir.open_run_dir(run, here, synthetic_shards).write_config(here, synthetic_shards)
-    run_dir.open_run_dir(run, precision.resolve_precision(asked), synthetic_shards)  # the same machine
+    run.write_config(here, synthetic_shards)
+    check_run_dir(run, run.read_config(), precision.resolve_precision(asked), synthetic_shards)  # the same machine
     machine(monkeypatch, tmp_path, "avx2")
     with pytest.raises(UserError, match=r"another config \(train\.precision: 'mixed_bfloat16' -> 'float32'\)"):
-        run_dir.open_run_dir(run, precision.resolve_precision(asked), synthetic_shards)
+        check_run_dir(run, run.read_config(), precision.resolve_precision(asked), synthetic_shards)
 
 
 @pytest.mark.parametrize("allowed", [False, True])

@@ -61,7 +61,9 @@ def train(
     """
     shards = manifest.read_manifest(data)
     steps = pipeline.steps_per_epoch(shards.split("train").examples, settings.train.global_batch_size)
-    run_dir.open_run_dir(folder, settings, shards).write_config(settings, shards)
+    run = run_dir.RunDir(folder)
+    run_dir.check_run_dir(run, run.find_config(), settings, shards)
+    run.write_config(settings, shards)
     digest = settings.sha256()
     accuracy = _evaluate(settings, shards, folder, digest)
     epochs = -(-settings.train.max_steps // steps) or settings.train.epochs

@@ -107,7 +107,7 @@ def check_longer(experiment: Experiment, synthetic_shards, tmp_path, steps: int,
         dataclasses.replace(experiment, train=dataclasses.replace(experiment.train, max_steps=each))
         for each in (100, longer)
     )
-    folder = run_dir.open_run_dir(str(tmp_path / str(steps)), before, synthetic_shards)
+    folder = RunDir(str(tmp_path / str(steps)))
     folder.write_config(before, synthetic_shards)
     write_checkpoint(folder, steps)
     preflight.check_length(folder, before, after, synthetic_shards)

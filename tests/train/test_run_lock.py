@@ -13,6 +13,7 @@ import pytest
 from fer import run_dir
 from fer.errors import RunInUseError, StorageError, UserError
 from fer.io import files, processes
+from fer.run_dir import RunDir
 from fer.train import run_lock
 from tests.train import factories
 
@@ -74,7 +75,8 @@ def test_hold_takes_over_from_killed_process(root, synthetic_shards, tmp_path):
             run_lock.hold(workdir).__enter__()
         process.kill()
     assert (tmp_path / "run" / run_lock.OWNER_FILE).exists()
-    run_dir.open_run_dir(workdir, factories.experiment(), synthetic_shards)  # accepts a run killed at its start
+    # A run that was killed at its start can start.
+    run_dir.check_run_dir(RunDir(workdir), None, factories.experiment(), synthetic_shards)
     with run_lock.hold(workdir):
         assert read_owner(tmp_path / "run")["pid"] == os.getpid()
 
