@@ -1,4 +1,4 @@
-"""Requests to stop a run, which then stops after the current step with a checkpoint.
+"""Requests to stop a run, which then stops with a checkpoint after the current call of one or more steps.
 
 A run is stopped by SIGTERM (from a batch system or a reclaimed spot instance), by SIGINT (Ctrl-C), or by the notice
 that EC2 puts into an instance's metadata two minutes before it interrupts a spot instance.
@@ -30,7 +30,7 @@ class StopRequest:
     """A request to stop a run."""
 
     exit_code: int = 0  # 128 plus a signal's number, as in shells; EXIT_TRY_AGAIN for a spot notice; 0: no request
-    polls: int = 0  # how often the workers of a run have polled it: see fer.train.distributed.multi_worker
+    unsynced_steps: int = 0  # since the workers last agreed on a stop: see fer.train.distributed.multi_worker
 
     @property
     def requested(self) -> bool:

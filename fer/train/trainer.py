@@ -334,7 +334,7 @@ class Trainer:
             if self.done % LOG_EVERY == 0 or self.done == until:
                 self._log(metrics, timer.throughput(self.done))
             is_due = self.done % self.experiment.train.save_every_steps == 0
-            self.stop_requested = multi_worker.sync_stop(self.strategy, self.stop)
+            self.stop_requested = multi_worker.sync_stop(self.strategy, self.stop, count)
             if (is_due or self.stop_requested) and self.done < until:
                 self._save_checkpoint(self.seconds + timer.seconds())
                 self._stop_if_requested()

@@ -22,7 +22,7 @@ from fer.train.distributed.strategy import HEARTBEAT_S
 from fer.train.preemption import StopRequest
 
 SUM = tf.distribute.ReduceOp.SUM
-SYNC_EVERY = 5  # calls of `sync_stop` between two that communicate
+SYNC_EVERY = 5  # steps between two calls of `sync_stop` that communicate
 
 
 def is_multi_worker(strategy: tf.distribute.Strategy) -> bool:
@@ -162,20 +162,22 @@ def broadcast_variables(strategy: tf.distribute.Strategy, variables: Sequence[tf
     assign_all()
 
 
-def sync_stop(strategy: tf.distribute.Strategy, stop: StopRequest) -> bool:
+def sync_stop(strategy: tf.distribute.Strategy, stop: StopRequest, steps: int) -> bool:
     """Returns whether the run stops now: the same on all workers, so that they stop after the same step.
 
-    All workers call this function after the same steps; every `SYNC_EVERY`th call communicates.
+    All workers call this function after the same steps; the calls communicate at least `SYNC_EVERY` steps apart.
 
     Args:
       strategy: of the run.
       stop: the stop request of this worker; if workers stop, it is the same on all. A signal precedes a spot notice.
+      steps: number of steps since the last call.
     """
     if not is_multi_worker(strategy):
         return stop.requested
-    stop.polls += 1
-    if stop.polls % SYNC_EVERY:
+    stop.unsynced_steps += steps
+    if stop.unsynced_steps < SYNC_EVERY:
         return False
+    stop.unsynced_steps = 0
     requests = strategy.reduce(SUM, tf.one_hot(stop.exit_code, 256, dtype=tf.int64), axis=None).numpy()
     received = requests.nonzero()[0].max()  # 0 if no worker has a request
     if received:

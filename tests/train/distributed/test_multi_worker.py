@@ -270,9 +270,12 @@ def test_sync_stop_gives_all_workers_the_same_exit_code(own, others, agreed):
         cluster_resolver=types.SimpleNamespace(cluster_spec=lambda: two_workers),
         reduce=lambda _, value, axis: value + tf.one_hot(others, 256, dtype=tf.int64),
     )
-    stop = StopRequest(own, polls=multi_worker.SYNC_EVERY - 1)
-    assert multi_worker.sync_stop(two, stop) == bool(agreed)
+    stop = StopRequest(own)
+    assert not multi_worker.sync_stop(two, stop, multi_worker.SYNC_EVERY - 1)  # too early to communicate
+    assert multi_worker.sync_stop(two, stop, 1) == bool(agreed)
     assert stop.exit_code == agreed
+    stop = StopRequest(own)
+    assert multi_worker.sync_stop(two, stop, 20) == bool(agreed)  # a single call
 
 
 @pytest.mark.slow
