@@ -15,6 +15,7 @@ from fer.data.sampling import EvalBatch
 from fer.evaluation.metrics import metrics
 from fer.labels import SIDE
 from fer.models import heads
+from fer.train.distributed import multi_worker
 from fer.train.optim import tfa
 
 MAX_MISTAKES = 40  # most confident mistakes that are shown
@@ -36,6 +37,7 @@ class Score:
     loss: float  # mean cross-entropy, without label smoothing
     confusion: np.ndarray  # [C, C] int64, rows true, columns predicted
     mistakes: Mistakes | None = None  # at most `MAX_MISTAKES`
+    of_one_worker: bool = False  # whether `mistakes` are of this worker's part of the split alone
 
     @property
     def accuracy(self) -> float:
@@ -70,7 +72,8 @@ def make_scorer(
     """Returns the function that scores `model`, with its current weights, on a dataset of `EvalBatch`.
 
     Every replica of every worker takes its part of each batch, as in training; each worker reads all batches. All
-    sums are computed on the devices; the host waits for the devices once, at the end.
+    sums are computed on the devices; the host waits for the devices once, at the end. Loss and confusion are those of
+    the whole split; with several workers, the mistakes are those of this worker's part of it.
     """
     distributed = _distribute(strategy, batches)
     classes = heads.main_logits(model.output).shape[-1]
@@ -106,7 +109,8 @@ def make_scorer(
         parts = [part.numpy() for part in mistakes]  # type: ignore[attr-defined]  # tensors until here
         filled = parts[Mistakes._fields.index("confidence")] > 0
         counts = confusion.numpy()
-        return Score(float(loss) / int(counts.sum()), counts, Mistakes(*(part[filled] for part in parts)))
+        kept = Mistakes(*(part[filled] for part in parts))
+        return Score(float(loss) / int(counts.sum()), counts, kept, multi_worker.is_multi_worker(strategy))
 
     return score
 

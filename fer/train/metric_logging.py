@@ -78,7 +78,10 @@ class EventWriter:
                 tf.summary.scalar("step/" + name, value)
 
     def write_epoch(self, entry: dict[str, Any], score: Score) -> None:
-        """Writes an epoch's metrics, the validation split's confusion matrix and its most confident mistakes."""
+        """Writes an epoch's metrics, the validation split's confusion matrix and its most confident mistakes.
+
+        With several workers, the mistakes are those of this worker's part of the split, as their title states.
+        """
         title = f"validation, epoch {entry['epoch']}"
         for name, (writer, tag) in EPOCH_SCALARS.items():
             if entry[name] is not None:
@@ -91,6 +94,7 @@ class EventWriter:
             if score.mistakes is not None and len(score.mistakes.labels):
                 total = int(score.confusion.sum() - score.confusion.trace())
                 _, images, labels, probabilities = score.mistakes
+                title += ", faces of one worker" * score.of_one_worker
                 picture = plots.mistakes(images, labels, probabilities, self._classes, title, total)
                 self._write_image("mistakes", picture)
         with self._translate_errors():

@@ -72,11 +72,15 @@ def test_make_scorer_disables_autotune_of_prefetch_to_devices(faces, monkeypatch
 def test_make_scorer_keeps_the_most_confident_mistakes(faces, monkeypatch):
     monkeypatch.setattr(eval_step, "MAX_MISTAKES", 5)
     strategy, model = tf.distribute.OneDeviceStrategy("CPU:0"), classifier.build(SMALL, "float32")
-    mistakes = eval_step.make_scorer(strategy, model, pipeline.evaluation_batches(faces, 16))().mistakes
+    make_score = eval_step.make_scorer(strategy, model, pipeline.evaluation_batches(faces, 16))
+    mistakes = make_score().mistakes
     probabilities = tf.nn.softmax(model(faces.images)).numpy()
     wrong = probabilities[probabilities.argmax(axis=1) != faces.labels]
     assert len(wrong) > 5
     np.testing.assert_allclose(mistakes.confidence, np.sort(wrong.max(axis=1))[::-1][:5], rtol=1e-5)
+    assert not make_score().of_one_worker
+    monkeypatch.setattr(eval_step.multi_worker, "is_multi_worker", lambda strategy: True)
+    assert make_score().of_one_worker
 
 
 INSTALLED = [pytest.param(True, marks=needs_addons, id="with Addons"), pytest.param(False, id="without")]

@@ -146,6 +146,16 @@ def test_tensorboard_events_hold_faces_confusion_matrix_and_mistakes(found):
     assert ("validation/mistakes", 30) not in found
 
 
+@pytest.mark.parametrize(("of_one_worker", "end"), [(True, ", faces of one worker"), (False, "")])
+def test_write_epoch_title_names_mistakes_of_one_worker(tmp_path, monkeypatch, of_one_worker, end):
+    titles, draw = [], metric_logging.plots.mistakes
+    monkeypatch.setattr(metric_logging.plots, "mistakes", lambda *parts: titles.append(parts[4]) or draw(*parts))
+    mistakes = Mistakes(np.ones(1), np.zeros((1, 48, 48, 1), np.uint8), np.zeros(1, np.int32), np.eye(7)[[6]])
+    events = metric_logging.EventWriter(str(tmp_path), CLASSES)
+    events.write_epoch(ENTRY, Score(1.5, np.ones((7, 7), np.int64), mistakes, of_one_worker))
+    assert titles == [f"validation, epoch {ENTRY['epoch']}{end}"]
+
+
 def test_event_writer_raises_user_error_when_folder_is_not_writable(tmp_path):
     (tmp_path / "events").write_text("in the way")
     with pytest.raises(UserError, match=r"Cannot write TensorBoard's events in .*the checkpoints so far are complete"):
