@@ -260,7 +260,9 @@ class Train:
         },
     )
     teacher_runs: str = field("", "distillation: run directories of teachers, comma-separated; empty: none")
-    distill_weight: float = field(0.5, "weight of the teachers in the target; the label has the rest", gt=0, le=1)
+    distill_weight: float = field(
+        0.5, "weight of the teachers in the target (rest: label) before label smoothing", gt=0, le=1
+    )
     loss: str = field("cross_entropy", "loss function", choices=("cross_entropy", "focal"))
     focal_gamma: float = field(2.0, "gamma of `focal`", ge=0)
     label_smoothing: float = field(0.1, "probability that is spread evenly over all classes", ge=0, lt=1)

@@ -35,11 +35,12 @@ class VotePosterior(NamedTuple):
 
 
 def make_vote_posterior(source: Source, experiment: Experiment, epoch_steps: int, classes: int) -> VotePosterior | None:
-    """Fits the posterior to the train split if the targets are "posterior"; returns None otherwise.
+    """Fits the posterior to the first epoch if the targets are "posterior"; returns None otherwise.
 
     Args:
       source: the train split.
-      experiment: names the targets.
+      experiment: names the targets and the sampling. With `data.sampling` "balanced", the posterior has the balanced
+        class frequencies that the run trains on.
       epoch_steps: batches in an epoch; one epoch is read.
       classes: number of classes.
     """
@@ -49,14 +50,14 @@ def make_vote_posterior(source: Source, experiment: Experiment, epoch_steps: int
 
 
 def fit_vote_posterior(batches: Iterable[Batch], classes: int) -> VotePosterior:
-    """Fits the probability of the labels given the votes in the train split, by multinomial logistic regression.
+    """Fits the probability of the labels given the votes in an epoch, by multinomial logistic regression.
 
     Raters and labels disagree on a third of the faces, and not equally for all classes: few raters vote for fear. With
     the shares of the votes as targets, a network would therefore learn other class frequencies than those of the labels
-    that it is evaluated on. The posterior has the frequencies of the labels.
+    that it is evaluated on. The posterior has the frequencies of the labels in the epoch.
 
     Args:
-      batches: one epoch of the train split, with votes.
+      batches: one epoch of the train split, with votes, in the sampling of the run.
       classes: number of classes.
     """
     from sklearn.linear_model import LogisticRegression  # loads for a second, which other targets do not need
@@ -191,8 +192,9 @@ def make_distill_fn(teachers: Sequence[LoadedRun], share: float) -> DistillFn | 
     """Returns the function that mixes the teachers' predictions into the targets; None without teachers.
 
     target = (1 - share) * target + share * mean of the teachers' probabilities. Since cross-entropy is linear in its
-    target, this is the loss of Hinton et al. 2015 (arXiv:1503.02531, section 2) at temperature 1. The teachers predict
-    the same augmented images, mixed images too, which makes long training schedules pay off (Beyer et al. 2022,
+    target, this is the loss of Hinton et al. 2015 (arXiv:1503.02531, section 2) at temperature 1, except that
+    `train.label_smoothing` smooths the mixed target, the teachers' part included. The teachers predict the same
+    augmented images, mixed images too, which makes long training schedules pay off (Beyer et al. 2022,
     arXiv:2106.05237, section 3.1).
 
     Args:
