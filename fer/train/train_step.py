@@ -32,7 +32,7 @@ class TrainInputs(NamedTuple):
 
     images: tf.Tensor  # [B, H, W, 1] uint8
     targets: tf.Tensor  # [B, C] float32, rows that sum to 1
-    labels: tf.Tensor  # [B] int32 or int64, against which accuracy is counted
+    labels: tf.Tensor  # [B] int32 or int64, against which accuracy is counted; of a mixed image, the prevailing label
     positions: tf.Tensor  # [B] int32, in the global batch
 
 
@@ -142,12 +142,17 @@ def prepare_inputs(context: StepContext, batch: Batch, seed: tf.Tensor) -> Train
     augmentation, train = context.experiment.augment, context.experiment.train
     batch_rng = rng.BatchRng(seed, batch.positions, train.global_batch_size).fold_in(AUGMENT_STREAM)
     augment = policy.augmenter(augmentation.policy, context.mixup, backend=augmentation.backend)
-    soft_targets = soft_labels.soft_targets(
+    targets = soft_labels.soft_targets(
         batch.labels, batch.votes, train.label_source, context.classes, context.vote_posterior
     )
-    images, targets = augment(batch.images, soft_targets, batch_rng)
     mixes = context.mixup and grammar.mixes_images(augmentation.policy, augmentation.backend)
-    labels = tf.argmax(targets, axis=-1) if mixes else batch.labels  # in half of the mixed images, the partner prevails
+    classes = len(context.classes)
+    if mixes and train.label_source != "fer":  # the labels are mixed beside the targets, if these are not the labels
+        targets = tf.concat([targets, tf.one_hot(batch.labels, classes)], axis=1)
+    images, targets = augment(batch.images, targets, batch_rng)
+    labels = batch.labels
+    if mixes:  # in half of the mixed images, the partner prevails
+        targets, labels = targets[:, :classes], tf.argmax(targets[:, -classes:], axis=-1)
     if context.distill is not None:
         targets = context.distill(images, targets)
     return TrainInputs(images, targets, labels, batch.positions)

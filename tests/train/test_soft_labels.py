@@ -145,14 +145,19 @@ def test_prepare_inputs_returns_soft_targets():
 
 
 @pytest.mark.parametrize("mixup", [True, False])
-def test_prepare_inputs_counts_accuracy_against_the_prevailing_image(mixup):
-    settings = factories.experiment(global_batch_size=64)
+@pytest.mark.parametrize(("kind", "voted"), [("fer", 0), ("ferplus", 1)])
+def test_prepare_inputs_counts_accuracy_against_the_label_of_the_prevailing_image(mixup, kind, voted):
+    """All raters vote for the class that follows the label by `voted` places."""
+    settings = factories.experiment(global_batch_size=64, label_source=kind)
     settings.augment.policy = "mixup(alpha=0.2)"
     labels = tf.range(64) % 7
-    batch = Batch(tf.zeros([64, 48, 48, 1], tf.uint8), labels, tf.range(64), tf.zeros([64, 0], tf.int32))
+    columns = [FERPLUS_COLUMNS.index(FERPLUS_OF_CLASS[(label + voted) % 7]) for label in labels.numpy()]
+    votes = tf.one_hot(columns, 10, on_value=10, off_value=0, dtype=tf.int32)
+    batch = Batch(tf.zeros([64, 48, 48, 1], tf.uint8), labels, tf.range(64), votes)
     context = train_step.StepContext(tf.distribute.get_strategy(), None, settings, mixup=mixup)
     inputs = train_step.prepare_inputs(context, batch, tf.constant([0, 0]))
-    np.testing.assert_array_equal(inputs.labels, inputs.targets.numpy().argmax(axis=1))
+    assert inputs.targets.shape == (64, 7)
+    np.testing.assert_array_equal(inputs.labels, (inputs.targets.numpy().argmax(axis=1) - voted) % 7)
     changed = (inputs.labels.numpy() != labels.numpy()).mean()
     assert 0.2 < changed < 0.7 if mixup else changed == 0
 
