@@ -51,7 +51,7 @@ def confusion_matrix(matrix: np.ndarray, classes: Sequence[str], title: str) -> 
     side = max(4.0, len(classes) * (CELL_SIDE if numbered else DENSE_CELL_SIDE))
     margin = LETTER * max(0, longest - 9)
     figure = Figure(
-        figsize=(side + 2 + margin, side + 1.3 + (LETTER * longest if upright else 0)), layout="constrained"
+        figsize=(side + 2.6 + margin, side + 1.3 + (LETTER * longest if upright else 0)), layout="constrained"
     )
     axes = figure.add_subplot()
     image = axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
