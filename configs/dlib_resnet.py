@@ -51,7 +51,7 @@ Hardware: 2 cores of an AMD Zen 4 (AVX512_BF16), no GPU; other tests used the ma
 Time: 90.5 minutes (310, 245 and 188 images/s); dlib_distilled 124.9 more (115 images/s alone); dlib_long 121.9 more
 (154 to 183 images/s alone). On 2 cores of an Intel Xeon (AMX): dlib_noise 32.6 minutes (176 images/s alone), dlib_sam
 46.5 (80 images/s alone), both beside other programs.
-Result on PublicTest, which selected the checkpoints:
+Result on PublicTest, which selected the checkpoints; "expected" was predicted before the run:
     dlib_resnet      69.7 % (95 % CI 68.2-71.2)  docs/results/runs/dlib_resnet
     dlib_distilled   70.4 % (95 % CI 68.8-71.8)  docs/results/runs/dlib_distilled
     dlib_long        70.8 % (95 % CI 69.3-72.2)  docs/results/runs/dlib_long

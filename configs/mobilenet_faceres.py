@@ -39,7 +39,7 @@ Hardware: one core of an Intel Xeon (AVX-512, no bfloat16), float32; another tra
 runs with mixup: one core each of an AMD Zen 3 (AVX2), beside other programs.
 Time: 111.4 minutes (150, 92 and 59 images/s); mobilenet_faceres_mixup 95.8 more (30 images/s);
 mobilenet_faceres_distilled 73.9 more (27 images/s).
-Result on PublicTest, which selected the checkpoints:
+Result on PublicTest, which selected the checkpoints; "expected" was predicted before the run:
     mobilenet_faceres        69.1 % (95 % CI 67.6-70.6)  docs/results/runs/mobilenet_faceres; expected: 69.5
     mobilenet_faceres_mixup  69.2 % (95 % CI 67.6-70.6)  docs/results/runs/mobilenet_faceres_mixup; expected: 70.3
     mobilenet_faceres_soup   69.2 % (95 % CI 67.7-70.7)  docs/results/runs/mobilenet_faceres_soup; expected: 70.8

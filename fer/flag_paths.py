@@ -20,25 +20,23 @@ from fer.io import files, local_write
 from fer.storage import SCHEMES, is_remote
 
 PATHS = {  # flags that name one or several comma-separated paths
-    *(
-        "input",
-        "boxes",
-        "output",
-        "annotate",
-        "ferplus",
-        "verify",
-        "data",
-        "init_from",
-        "workdir",
-        "delta",
-        "base",
-        "preview",
-        "evals",
-        "update_doc",
-        "extra_runs",
-        "torch_python",
-        "cache_dir",
-    ),
+    "input",
+    "boxes",
+    "output",
+    "annotate",
+    "ferplus",
+    "verify",
+    "data",
+    "init_from",
+    "workdir",
+    "delta",
+    "base",
+    "preview",
+    "evals",
+    "update_doc",
+    "extra_runs",
+    "torch_python",
+    "cache_dir",
 }
 OUTPUTS = ("output", "preview", "update_doc")  # flags that name a file to write
 JOURNAL = "journal:"  # prefix of a --storage that names a file of Optuna's journal
