@@ -49,6 +49,14 @@ tf.config.set_logical_device_configuration(
 )
 
 
+@pytest.hookimpl(tryfirst=True)  # before pytest selects tests by their marks
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Puts all tests in a browser into the extended tier."""
+    for item in items:
+        if "chromium" in getattr(item, "fixturenames", ()):
+            item.add_marker(pytest.mark.extended)
+
+
 @pytest.fixture(autouse=True)
 def disable_determinism_afterwards():
     """Disables deterministic ops, which a run enables for the whole process, after each test."""

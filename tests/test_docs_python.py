@@ -41,6 +41,7 @@ def read_snippets(page: str) -> str:
     return "\n".join(re.findall(r"^```python\n(.*?)^```", (ROOT / page).read_text(), re.MULTILINE | re.DOTALL))
 
 
+@pytest.mark.extended
 def test_api_page_examples_run(folder):
     pytest.importorskip("cv2", reason="OpenCV is not installed: the extra photos brings it")
     printed = run_example(read_snippets("docs/api.md"), folder)

@@ -346,6 +346,7 @@ class Denied(http.server.BaseHTTPRequestHandler):
         """Suppresses the log."""
 
 
+@pytest.mark.extended
 def test_s3_errors_name_bucket_and_reason(root: pathlib.Path, store, tmp_path):
     denying = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Denied)
     threading.Thread(target=denying.serve_forever, daemon=True).start()

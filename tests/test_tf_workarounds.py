@@ -45,6 +45,7 @@ def count_graphs() -> int:
     return sum(isinstance(each, kind) and each.name == "step" for each in gc.get_objects())
 
 
+@pytest.mark.extended
 def test_graphs_of_a_run_are_released_at_its_end(synthetic_shards):
     faces = example_codec.read_split(synthetic_shards, "train")
     before = count_graphs()

@@ -28,6 +28,7 @@ def read_examples(folder: pathlib.Path) -> list[tuple[int, bytes]]:
     return sorted(found)
 
 
+@pytest.mark.extended
 def test_convert_candidates_write_the_same_examples(csv, tmp_path):
     found = []
     for name, command in convert.COMMANDS.items():

@@ -104,6 +104,7 @@ def test_measure_sizes_reports_size_that_the_disk_cannot_hold(tmp_path, monkeypa
     assert "1,000,000 rows is left out" in capsys.readouterr().out
 
 
+@pytest.mark.extended
 def test_measure_pipelines_compares_with_the_tutorial_pipeline(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(input, "PASSES", {"in_memory": 1, "streaming": 1})
 

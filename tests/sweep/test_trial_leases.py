@@ -48,7 +48,10 @@ def start(storage: str, dies: str = "no") -> subprocess.Popen:
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
-@pytest.mark.parametrize("scheme", ["journal:", pytest.param("sqlite:///", marks=pytest.mark.extended)])
+SCHEMES = ["journal:", pytest.param("sqlite:///", marks=pytest.mark.extended)]
+
+
+@pytest.mark.parametrize("scheme", SCHEMES)
 def test_acquire_trial_gives_each_point_to_one_process_and_those_of_dead_processes_again(tmp_path, scheme):
     storage = f"{scheme}{tmp_path}/study"
     killed = start(storage, dies="yes")
@@ -71,9 +74,6 @@ def short_leases(monkeypatch):
     monkeypatch.setattr(storages, "HEARTBEAT_INTERVAL_S", 1)
     monkeypatch.setattr(storages, "GRACE_PERIOD_S", 2)
     monkeypatch.setattr(trial_leases, "POLL_INTERVAL_S", 0.1)
-
-
-SCHEMES = ["journal:", "sqlite:///"]
 
 
 @pytest.mark.parametrize("scheme", SCHEMES)

@@ -103,7 +103,6 @@ def test_audit_html_image_names_label_split_and_row(reader):
     assert {"angry, validation 10", "happy, train 20", "neutral, validation 90"} <= {p["alt"] for p in reader.pictures}
 
 
-@pytest.mark.extended
 @pytest.mark.parametrize("width", [390, 1200])
 def test_audit_html_cuts_no_table(page, tmp_path, chromium, width):
     (tmp_path / "audit.html").write_text(page)
