@@ -22,7 +22,8 @@ from fer.train.optim import losses, param_groups
 from fer.train.preflight import CheckedRun
 from fer.train.train_step import StepContext
 
-# Fields of a model in which a run may differ from its initial run; `weights` names what that run started from.
+# Fields of a model in which a run may differ from its initial run; `weights` names what that run started from. The
+# auxiliary heads of GoogLeNet have weights for one image size.
 FREE_FIELDS = ("weights", "image_size", "dropout", "sync_batch_norm")
 
 
@@ -97,10 +98,11 @@ def load_initial_run(name: str, experiment: Experiment) -> LoadedRun:
     if run.export:
         raise UserError(f"--init_from={name} names an export, which cannot be trained: name the run or a bundle.")
     ours, theirs = vars(experiment.model), vars(run.config.model)
+    free = [field for field in FREE_FIELDS if field != "image_size" or not experiment.model.aux_logits]
     differences = [
         f"config.model.{field} is {ours[field]!r}, not {value!r}"
         for field, value in theirs.items()
-        if field not in FREE_FIELDS and ours[field] != value
+        if field not in free and ours[field] != value
     ]
     if differences:
         raise UserError(f"--init_from={name} is another network: {'; '.join(differences)}. Set the fields of that run.")

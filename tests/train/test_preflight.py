@@ -1,10 +1,12 @@
 """Checks which runs can be made longer, and that a longer run equals one that had its length from the start."""
 
+import copy
 import dataclasses
 import json
 import pathlib
 import re
 import shutil
+import types
 
 import numpy as np
 import pytest
@@ -187,6 +189,16 @@ def test_init_from_accepts_another_image_size_and_dropout(synthetic_shards, tmp_
     assert classifier.get_backbone(state.model).input_shape[1] == 32
     for ours, theirs in zip(state.model.get_weights(), initial.model.get_weights(), strict=True):
         np.testing.assert_array_equal(ours, theirs)
+
+
+def test_init_from_rejects_another_image_size_with_auxiliary_heads(tmp_path, monkeypatch):
+    settings = make_experiment()
+    settings.model.name, settings.model.aux_logits, settings.model.image_size = "googlenet", True, 96
+    first = types.SimpleNamespace(config=copy.deepcopy(settings), export=None)
+    monkeypatch.setattr(loading, "open_run", lambda *_: first)
+    settings.model.image_size = 128
+    with pytest.raises(UserError, match=r"is another network: config\.model\.image_size is 128, not 96"):
+        assembly.load_initial_run("first", settings)
 
 
 def test_hash_settings_names_the_field_whose_auto_depends_on_the_device(synthetic_shards):
