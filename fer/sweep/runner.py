@@ -33,6 +33,9 @@ from fer.sweep.optuna_study import Plan
 from fer.sweep.search_space import apply_overrides, grid_points, no_pruning_reason, single_changes
 from fer.train import preemption, preflight, trainer
 
+# Errors after which a GPU may fail in all further trials of the process.
+DEVICE_ERRORS = (tf.errors.InternalError, tf.errors.UnknownError, tf.errors.AbortedError, tf.errors.UnavailableError)
+
 
 @dataclasses.dataclass(frozen=True)
 class Sweep:
@@ -171,6 +174,11 @@ def _train_trial(sweep: Sweep, shared: optuna.Study, trial: optuna.Trial, stop: 
         with optuna_study.storage_errors():
             trial.set_user_attr(optuna_study.FAILURE, reason)
             shared.tell(trial, state=TrialState.FAIL)
+        if isinstance(error, DEVICE_ERRORS):
+            raise UserError(
+                "The sweep stops, because this error may leave the device unusable in this process. The same command "
+                "continues with the other trials."
+            ) from error
         return
     with optuna_study.storage_errors():
         trial.set_user_attr("accuracy", accuracy)
@@ -178,7 +186,7 @@ def _train_trial(sweep: Sweep, shared: optuna.Study, trial: optuna.Trial, stop: 
 
 
 def _check_host(error: Exception, reason: str, data: str) -> None:
-    """Raises a UserError if a trial failed for a reason for which every trial would fail.
+    """Raises an error if a trial failed for a reason for which every trial would fail.
 
     Raises:
       StorageError: the disk is full, or too many files are open.

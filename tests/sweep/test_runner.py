@@ -135,16 +135,21 @@ def make_trial(synthetic_shards, tmp_path) -> tuple[runner.Sweep, optuna.Study, 
 
 
 @pytest.mark.parametrize(
-    "error",
+    ("error", "stops"),
     [
-        tf.errors.InternalError(None, None, "cuDNN cannot run it"),
-        tf.errors.ResourceExhaustedError(None, None, "OOM when allocating a tensor"),
+        (tf.errors.InternalError(None, None, "cuDNN cannot run it"), True),
+        (tf.errors.UnimplementedError(None, None, "no such kernel"), False),
+        (tf.errors.ResourceExhaustedError(None, None, "OOM when allocating a tensor"), False),
     ],
 )
-def test_train_trial_records_error_of_tensorflow(synthetic_shards, tmp_path, monkeypatch, error):
+def test_train_trial_records_error_of_tensorflow_and_stops_if_the_device_may_fail(
+    synthetic_shards, tmp_path, monkeypatch, error, stops
+):
     sweep, shared, trial = make_trial(synthetic_shards, tmp_path)
     monkeypatch.setattr(trainer, "train", mock.Mock(side_effect=error))
-    runner._train_trial(sweep, shared, trial, preemption.StopRequest())
+    expected = pytest.raises(UserError, match="may leave the device unusable") if stops else contextlib.nullcontext()
+    with expected:
+        runner._train_trial(sweep, shared, trial, preemption.StopRequest())
     (failed,) = sweep.plan.of(shared)
     assert (failed.state, failed.user_attrs[optuna_study.FAILURE]) == (TrialState.FAIL, error.message)
 
