@@ -60,7 +60,14 @@ def lines(pattern: str = "*") -> list[str]:
             f"{'name':<22}{'parameters':>14}{'multiply-adds':>16}{'size':>8}",
             *found,
         ]
-    return found + (["By preset, with KerasCV's architecture: " + ", ".join(presets)] if presets else [])
+    marked = ", ".join(f"{name}*" if _is_pretrained(name) else name for name in presets)
+    return found + ([f"By preset, with KerasCV's architecture (*: has ImageNet weights): {marked}"] if presets else [])
+
+
+def _is_pretrained(preset: str) -> bool:
+    """Returns whether a name is that of a preset of KerasCV with ImageNet weights."""
+    known = keras_cv_presets.PRESETS.get(preset.removeprefix(keras_cv_presets.PREFIX))
+    return preset.startswith(keras_cv_presets.PREFIX) and known is not None and known.pretrained
 
 
 def check(name: str) -> None:
@@ -70,8 +77,8 @@ def check(name: str) -> None:
       UserError: it is not; the message names the nearest.
     """
     known = [*(row.name for row in table()), *keras_cv_presets.names()]
-    plain = name.removesuffix("_imagenet")  # the names of KerasCV's presets with weights have this suffix
-    if plain != name and plain in known:
+    plain = name.removesuffix("_imagenet")  # KerasCV's own names of presets with weights have this suffix
+    if plain != name and _is_pretrained(plain):
         raise UserError(f"There is no model {name!r}: choose {plain} with config.model.weights=imagenet.")
     if name not in known:
         raise UserError(f"There is no model {name!r}{suggest(name, known)}.")

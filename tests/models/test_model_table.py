@@ -56,14 +56,16 @@ def test_model_table_has_a_line_for_each_network():
     assert list(found) == list(registry.BACKBONES)
     assert found["compact"] == ["1,905,831", "139", "M", "48", "px"]
     assert found["mini_xception"] == ["58,423", "10", "M", "64", "px"]
-    assert "keras_cv/efficientnetv2_s" in lines[-1]
+    assert "keras_cv/efficientnetv2_s*, keras_cv/efficientnetv2_m," in lines[-1]
 
 
 def test_model_table_pattern_selects_lines():
     lines = model_table.lines("*b0*")
     assert [line.split()[0] for line in lines[2:-1]] == ["efficientnet_b0", "efficientnet_v2_b0"]
-    assert lines[-1].endswith(": keras_cv/efficientnetv2_b0")
-    assert model_table.lines("keras_cv/resnet18_v2") == ["By preset, with KerasCV's architecture: keras_cv/resnet18_v2"]
+    assert lines[-1].endswith(": keras_cv/efficientnetv2_b0*")
+    assert model_table.lines("keras_cv/resnet18_v2") == [
+        "By preset, with KerasCV's architecture (*: has ImageNet weights): keras_cv/resnet18_v2"
+    ]
     assert len(model_table.lines("compact_?")) == 4
 
 
@@ -76,5 +78,7 @@ def test_registry_error_names_nearest_to_an_unknown_name():
     model_table.check("keras_cv/densenet121")
     with pytest.raises(UserError, match=r"choose keras_cv/densenet121 with config.model.weights=imagenet"):
         model_table.check("keras_cv/densenet121_imagenet")
+    with pytest.raises(UserError, match=r"There is no model 'keras_cv/resnet18_imagenet'; the nearest is"):
+        model_table.check("keras_cv/resnet18_imagenet")
     with pytest.raises(UserError, match="There is no model 'compakt'; the nearest is compact"):
         model_table.check("compakt")

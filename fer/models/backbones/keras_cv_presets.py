@@ -160,7 +160,7 @@ def pretrained(name: str, side: int) -> tf.keras.Model:
         return kind.from_preset(f"{name}_imagenet", include_rescaling=False, input_shape=(side, side, 3))
     except Exception as error:  # kagglehub and requests raise many kinds
         raise UserError(
-            f"The weights of {PREFIX}{name}_imagenet cannot be fetched ({error_message(error)}): on a machine that "
+            f"The weights of {PREFIX}{name} cannot be fetched ({error_message(error)}): on a machine that "
             f"reaches https://www.kaggle.com/models/{handle} take its model.weights.h5 from there, and name it here "
             "with config.model.weights=PATH/model.weights.h5."
         ) from error
