@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import importlib.resources
 import os
+import sys
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -216,7 +217,9 @@ def open_folder(workdir: str, precision: str | None = None) -> LoadedRun:
     best, recorded = RunDir(workdir).read_best(), RunDir(workdir).read_config()
     if not precision:
         precision = recorded.experiment.train.precision
-        precision = precision if is_computable(precision) else "float32"
+        if not is_computable(precision):
+            print(f"{workdir} is computed in float32: this machine cannot compute in {precision}.", file=sys.stderr)
+            precision = "float32"
     if precision == "auto":  # training records the precision that it resolved; a config.json from elsewhere may not
         precision, _ = best_precision()
     check_computable(precision)
