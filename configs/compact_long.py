@@ -1,7 +1,7 @@
 """`compact`, continued from the weights of configs/compact_distilled.py with posterior targets and mixup.
 
 Half of each target is the label, half the labels that faces with such FER+ votes have, so the shards need votes. The
-recorded run started from the float16 weights that the package contained at commit 96a834a; best-NUMBER.npz of
+recorded run started from the float16 weights that the package contained at commit 96a834a. --init_from with a run of
 compact_distilled.py serves as well.
 
 Commands:

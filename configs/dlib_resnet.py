@@ -24,7 +24,8 @@ dlib_distilled: 24 more epochs with the teacher mobilenet_grow_sam (configs/mobi
       "--config.augment.policy=flip|affine(rotate=15,scale=0.15,shift=0.08,shear=0.1)|erase(p=0.4,high=0.2)|mixup(alpha=0.2)"
 
 dlib_long: 36 more epochs without a teacher, mixup in the first 24, from the float16 weights that the package contained
-at commit c622e88 (fer/models/weights/weights.npz):
+at commit c622e88:
+    git show c622e88:fer/models/weights/weights.npz > weights/bundled.npz
     python scripts/train.py --config=configs/dlib_resnet.py --data=tfrecords/fer2013 --workdir=runs/dlib_long \
       --config.model.weights=weights/bundled.npz --config.seed=5 --config.train.epochs=36 \
       --config.optimizer.learning_rate=1e-3 --config.augment.mixup_off_epochs=12 \

@@ -4,7 +4,7 @@
 #
 # The run directory is SageMaker's checkpoint directory. SageMaker copies it to S3 during training, and back to a
 # replacement of a spot instance. Every host trains; the first one evaluates. restart.sh passes SageMaker's SIGTERM on to
-# the training, which stops after its step, with a checkpoint.
+# the training, which stops within 25 steps, with a checkpoint.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 # shellcheck source=/dev/null

@@ -72,7 +72,7 @@ def _to_seed(seed: Any) -> tf.Tensor:
     if seed.shape.rank == 1:
         return low
     wide = tf.cast(seed, tf.int64)
-    upper = tf.cast((wide - tf.cast(low, tf.int64)) // 2**32, tf.int32)  # 0 for a seed of 32 bits
+    upper = tf.cast((wide - tf.cast(low, tf.int64)) // 2**32, tf.int32)  # 0 for an int32 seed
     return tf.stack([upper, low])
 
 

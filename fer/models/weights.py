@@ -45,7 +45,7 @@ def load(model: tf.keras.Model, path: str) -> None:
     """Loads weights that `save` wrote into a model of the same architecture.
 
     Raises:
-      UserError: the file is missing or damaged, or belongs to another architecture.
+      UserError: the file is missing or damaged, holds NaN or infinite values, or belongs to another architecture.
     """
     arrays = list(read(path).values())
     check_shapes(model.weights, arrays, path, model.name)
@@ -90,7 +90,7 @@ def check_finite(arrays: Mapping[str, np.ndarray], path: str) -> None:
     """
     for name, array in arrays.items():
         if array.dtype.kind == "f" and not np.isfinite(array).all():
-            raise UserError(f"{path} holds NaN or infinite weights in the array {name}: use weights from before.")
+            raise UserError(f"{path} holds NaN or infinite weights in the array {name}: name an undamaged file.")
 
 
 def _natural_key(key: str) -> list[str | int]:

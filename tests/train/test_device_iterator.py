@@ -73,7 +73,7 @@ def test_device_iterator_disables_autotune_of_prefetch_to_devices(monkeypatch):
     assert [part.numpy().tolist() for part in first] == [part.numpy().tolist() for part in second] == [[0], [1]]
 
 
-def test_device_iterator_raises_user_error_when_data_disappears(one, monkeypatch):
+def test_device_iterator_raises_storage_error_when_data_disappears(one, monkeypatch):
     def missing_batches(*_arguments):
         return tf.data.TFRecordDataset(["/nowhere/train.tfrecord"])
 

@@ -257,7 +257,7 @@ def test_multi_step_gives_same_weights_and_metrics_as_single_steps(faces, names)
     assert 0 < waited < 60
 
 
-def test_multi_step_raises_user_error_when_data_disappears_within_a_call(faces, monkeypatch):
+def test_multi_step_raises_storage_error_when_data_disappears_within_a_call(faces, monkeypatch):
     original = pipeline.training_batches
 
     def failing_batches(*arguments):
