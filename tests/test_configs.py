@@ -16,7 +16,6 @@ from fer.train import preflight
 from tests.train import factories
 
 CONFIGS = sorted((pathlib.Path(__file__).resolve().parents[1] / "configs").glob("*.py"))
-CHEAP = ("compact_ferplus",)
 
 
 def load_config(path: pathlib.Path):
@@ -40,11 +39,8 @@ def test_config_is_valid_with_known_policy_and_backbone(path):
     assert experiment.model.image_size in (0, *range(registry.backbone_spec(experiment.model.name).min_size, 1024))
 
 
-@pytest.mark.parametrize(
-    "path",
-    [pytest.param(path, marks=() if path.stem in CHEAP else pytest.mark.extended) for path in CONFIGS],
-    ids=lambda path: path.stem,
-)
+@pytest.mark.extended
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
 def test_config_trains_two_steps(path, synthetic_shards):
     experiment = precision.resolve_precision(validate_config(load_config(path).get_config()))
     # The same experiment at a small size.

@@ -30,6 +30,7 @@ def measured(request):
     return {result.name: result for result in results}, output.getvalue().splitlines()
 
 
+@pytest.mark.extended
 def test_augment_suite_measures_throughput_and_names_baselines(measured):
     results, _ = measured
     assert all(result.value > 0 and result.unit.startswith("images/s") for result in results.values())

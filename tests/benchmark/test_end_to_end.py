@@ -179,6 +179,7 @@ def count_parameters(name: str) -> int:
     return classifier.build(config.Model(name=name, **fields), "float32").count_params()
 
 
+@pytest.mark.extended
 @pytest.mark.parametrize("name", end_to_end.NETWORKS)
 def test_keras_network_has_the_parameters_of_ours(import_runner, name):
     assert import_runner("keras_network").build(name).count_params() == count_parameters(name)

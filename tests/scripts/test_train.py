@@ -50,6 +50,7 @@ def test_train_records_two_replicas(synthetic_shards, tmp_path):
     assert (recorded["train"]["max_steps"], recorded["model"]["image_size"]) == (3, 24)
 
 
+@pytest.mark.extended
 def test_train_preview_ends_without_traceback_in_a_process_of_its_own(synthetic_shards, tmp_path):
     # The ops are imported before TensorFlow, so their compiled functions would be deleted after its modules.
     arguments = ["--config=compact", f"--data={synthetic_shards.folder}", f"--preview={tmp_path / 'preview.png'}"]
