@@ -170,12 +170,9 @@ def _find_arrays(
     Raises:
       UserError: a key is missing; the message names it.
     """
-    if any(key not in arrays for key in keys):
-        layer_of = _match_by_order(keys, arrays)
-        parts = [key.rpartition("/")[::2] for key in keys]  # layer, index
-        names = {key: f"{layer_of.get(layer, layer)}/{index}" for key, (layer, index) in zip(keys, parts)}
-    else:
-        names = {key: key for key in keys}
+    layer_of = {} if all(key in arrays for key in keys) else _match_by_order(keys, arrays)
+    parts = [key.rpartition("/")[::2] for key in keys]  # layer, index
+    names = {key: f"{layer_of.get(layer, layer)}/{index}" for key, (layer, index) in zip(keys, parts)}
     missing = [key for key in keys if names[key] not in arrays]
     if missing:
         raise UserError(f"{path} holds no {missing[0]}, which {architecture} needs: it is another architecture's.")

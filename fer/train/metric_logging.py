@@ -94,7 +94,8 @@ class EventWriter:
             if score.mistakes is not None and len(score.mistakes.labels):
                 total = int(score.confusion.sum() - score.confusion.trace())
                 _, images, labels, probabilities = score.mistakes
-                title += ", faces of one worker" * score.of_one_worker
+                if score.of_one_worker:
+                    title += ", faces of one worker"
                 picture = plots.mistakes(images, labels, probabilities, self._classes, title, total)
                 self._write_image("mistakes", picture)
         with self._translate_errors():
